@@ -1,0 +1,1 @@
+"""Engines turn one page into blocks; each model family is a package of its own."""

@@ -1,0 +1,257 @@
+"""The result schema, and its renderings: JSON, Markdown, MinerU's content_list.
+
+Pure data and pure functions. Who reads the pages is told by `engines`, where the files
+go by `spool`. Results are written as streams, page by page, so that a document of ten
+thousand pages needs no more memory than one of its pages.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_NAME = "mineru-daemon/result"
+SCHEMA_VERSION = "1.0"
+
+BlockType = Literal[
+    "text",
+    "title",
+    "table",
+    "image",
+    "equation",
+    "list",
+    "code",
+    "algorithm",
+    "header",
+    "footer",
+    "page_number",
+    "aside_text",
+    "page_footnote",
+    "ref_text",
+    "phonetic",
+    "table_caption",
+    "table_footnote",
+    "image_caption",
+    "image_footnote",
+    "code_caption",
+    "unknown",
+]
+"""Block types of MinerU 2.5 (its README, section on output)."""
+
+BLOCK_TYPES: tuple[str, ...] = get_args(BlockType)
+
+FURNITURE: frozenset[str] = frozenset({"header", "footer", "page_number"})
+"""Blocks that repeat from page to page. Kept in JSON, left out of Markdown."""
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+BBox = tuple[Fraction, Fraction, Fraction, Fraction]
+"""x0, y0, x1, y1 as fractions of the upright page, origin at the top left."""
+
+Angle = Literal[0, 90, 180, 270]
+"""Degrees clockwise by which something is turned."""
+
+
+class Model(BaseModel):
+    """Base of the schema's models: no unknown keys, so that a misspelt one is seen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Line(Model):
+    """One recognised line of text."""
+
+    text: str
+    polygon: list[tuple[float, float]] = Field(
+        description="Corners in reading order, fractions of the upright page."
+    )
+    score: Fraction | None = Field(description="Mean confidence of the characters.")
+
+
+class Block(Model):
+    """One region of a page."""
+
+    type: BlockType
+    bbox: BBox
+    angle: Angle = 0
+    content: str | None = Field(
+        description="Text; a table as HTML; an equation as LaTeX; null for a bare image."
+    )
+    score: Fraction | None = None
+    text_level: int | None = Field(default=None, description="Heading level of a title, from 1.")
+    lines: list[Line] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+
+
+class ErrorInfo(Model):
+    """Why a file or a page was not read."""
+
+    code: str = Field(description="For programs: unsupported, encrypted, damaged, …")
+    message: str = Field(description="For people: one sentence.")
+
+
+class PageResult(Model):
+    """One page, read or failed."""
+
+    index: int = Field(ge=0, description="Counted from 0.")
+    width_px: int | None = Field(description="Width of the image that was read, in pixels.")
+    height_px: int | None
+    width_pt: float | None = Field(description="Width in points (1/72 inch), if known.")
+    height_pt: float | None
+    dpi: float | None = Field(description="Pixels per inch of the image that was read, if known.")
+    rotation: Angle = Field(default=0, description="Degrees clockwise that set the page upright.")
+    origin: Literal["ocr", "text-layer", "mixed"] = "ocr"
+    blocks: list[Block] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+    error: ErrorInfo | None = None
+    timings: dict[str, float] = Field(
+        default_factory=dict, description="Wall seconds per stage, by name."
+    )
+
+
+class Source(Model):
+    """The delivered file."""
+
+    name: str = Field(description="As delivered; bytes that are no UTF-8 become U+FFFD.")
+    folder: str = Field(default="", description="Sub-folder of the inbox, '/' between parts.")
+    name_hex: str | None = Field(
+        default=None, description="The name's bytes in hex where it is no valid UTF-8."
+    )
+    sha256: str | None
+    bytes: int | None
+    media_type: str | None
+    pages: int | None
+
+
+class EngineInfo(Model):
+    """Which engine read the file, and with what."""
+
+    name: str
+    model: str
+    precision: str
+    reason: str | None = Field(default=None, description="Why `engine = auto` chose it.")
+    settings: dict[str, Any] = Field(description="The settings that had an effect.")
+
+
+class ContentItem(BaseModel):
+    """One entry of MinerU's `content_list`; which keys it has depends on `type`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    bbox: tuple[int, int, int, int] = Field(description="In 0..1000 of the page.")
+    page_idx: int = Field(ge=0)
+
+
+class Result(Model):
+    """Schema of a result document. Written by `write_json`, one stream, one page a time."""
+
+    schema_: Literal["mineru-daemon/result"] = Field(alias="schema")
+    version: Literal["1.0"]
+    job: str = Field(description="Unique for each delivery.")
+    status: Literal["success", "partial", "failed"]
+    error: ErrorInfo | None
+    source: Source
+    engine: EngineInfo | None
+    created: str = Field(description="When the result was written: ISO 8601, UTC.")
+    pages: list[PageResult]
+    content_list: list[ContentItem]
+    timings: dict[str, float] = Field(description="Wall seconds per stage over the document.")
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a result document."""
+    schema = Result.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": SCHEMA_NAME,
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def content_list(page: PageResult) -> Iterator[dict[str, Any]]:
+    """The page's blocks in MinerU's published `content_list` convention.
+
+    Source: MinerU's documentation of its output files, `*_content_list.json`.
+    """
+    for block in page.blocks:
+        item: dict[str, Any] = {"type": block.type}
+        content = block.content or ""
+        if block.type == "title":
+            item |= {"type": "text", "text": content, "text_level": block.text_level or 1}
+        elif block.type == "table":
+            item |= {"img_path": "", "table_caption": [], "table_footnote": []}
+            item["table_body"] = content
+        elif block.type == "image":
+            item |= {"img_path": "", "image_caption": [], "image_footnote": []}
+        elif block.type == "equation":
+            item |= {"text": content, "text_format": "latex"}
+        else:
+            item["text"] = content
+        item["bbox"] = [round(edge * 1000) for edge in block.bbox]
+        item["page_idx"] = page.index
+        yield item
+
+
+def markdown(page: PageResult) -> str:
+    """The page's blocks as Markdown: paragraphs apart by a blank line, no trailing newline."""
+    parts = (_block_markdown(block) for block in page.blocks if block.type not in FURNITURE)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _block_markdown(block: Block) -> str:
+    content = (block.content or "").strip()
+    if not content:
+        return ""
+    if block.type == "title":
+        return f"{'#' * (block.text_level or 1)} {content}"
+    if block.type == "equation":
+        return f"$$\n{content}\n$$"
+    if block.type in ("code", "algorithm"):
+        return f"```\n{content}\n```"
+    return content
+
+
+def write_markdown(stream: IO[str], pages: Iterable[PageResult]) -> None:
+    """Write the document's Markdown, page after page."""
+    first = True
+    for page in pages:
+        text = markdown(page)
+        if not text:
+            continue
+        stream.write(text if first else f"\n\n{text}")
+        first = False
+    if not first:
+        stream.write("\n")
+
+
+def write_json(
+    stream: IO[str],
+    head: dict[str, Any],
+    pages: Callable[[], Iterable[PageResult]],
+    timings: Callable[[], dict[str, float]],
+) -> None:
+    """Write a result document that satisfies `Result`, holding one page at a time.
+
+    `head` has the keys from `job` to `created`; `pages` is called twice, once for
+    `pages` and once for `content_list`; `timings` is called last.
+    """
+    stream.write("{")
+    for key, value in {"schema": SCHEMA_NAME, "version": SCHEMA_VERSION, **head}.items():
+        stream.write(f"{_dumps(key)}: {_dumps(value)},\n")
+    stream.write('"pages": [')
+    _write_items(stream, (page.model_dump(mode="json") for page in pages()))
+    stream.write('],\n"content_list": [')
+    _write_items(stream, (item for page in pages() for item in content_list(page)))
+    stream.write(f'],\n"timings": {_dumps(timings())}}}\n')
+
+
+def _write_items(stream: IO[str], items: Iterable[dict[str, Any]]) -> None:
+    for number, item in enumerate(items):
+        stream.write((",\n" if number else "\n") + _dumps(item))
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
