@@ -1,0 +1,423 @@
+"""One tree of settings: TOML file < environment `MINERU_*` < command line.
+
+Says what can be set, checks it, and remembers where each value came from. Whether the
+folders can be used is `folders`' business; what the unit grants is `cpu`'s.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from mineru_daemon.errors import ConfigError
+
+ENV_PREFIX = "MINERU_"
+ENV_CONFIG = "MINERU_CONFIG"
+
+FOREIGN_ENV = frozenset(
+    {
+        "MINERU_API_MAX_CONCURRENT_REQUESTS",
+        "MINERU_DEVICE_MODE",
+        "MINERU_FORMULA_CH_SUPPORT",
+        "MINERU_FORMULA_ENABLE",
+        "MINERU_HYBRID_BATCH_RATIO",
+        "MINERU_HYBRID_FORCE_PIPELINE_ENABLE",
+        "MINERU_MODEL_SOURCE",
+        "MINERU_PDF_RENDER_THREADS",
+        "MINERU_PDF_RENDER_TIMEOUT",
+        "MINERU_TABLE_ENABLE",
+        "MINERU_TABLE_MERGE_ENABLE",
+        "MINERU_TOOLS_CONFIG_JSON",
+        "MINERU_VIRTUAL_VRAM_SIZE",
+        "MINERU_VL_API_KEY",
+        "MINERU_VL_MODEL_NAME",
+        "MINERU_VL_SERVER",
+    }
+)
+"""Variables of MinerU itself (its documentation, "Environment variables"): a user may
+have both programs, so these are passed over rather than taken for misspelt settings."""
+
+
+def _folder(value: Any) -> Any:
+    """`~` is expanded and the path made absolute, so that a changed directory cannot move it."""
+    if isinstance(value, str | Path):
+        if not str(value):
+            raise ValueError("a folder's path cannot be empty")
+        return Path(value).expanduser().absolute()
+    return value
+
+
+def _words(value: Any) -> Any:
+    """A list may be written `a,b` in the environment and on the command line."""
+    if isinstance(value, str):
+        return [word for part in value.split(",") if (word := part.strip())]
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
+Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Format = Literal["json", "markdown"]
+Formats = Annotated[list[Format], NoDecode, BeforeValidator(_words)]
+
+FOLDER_NAMES = ("inbox", "outbox", "done", "failed", "spool")
+
+
+def _setting(default: Any, meaning: str, unit: str = "", reload: bool = False) -> Any:
+    return Field(
+        default=default, description=meaning, json_schema_extra={"unit": unit, "reload": reload}
+    )
+
+
+class Settings(BaseSettings):
+    """Every setting of the daemon. Immutable; reloading makes a new one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True
+    )
+
+    inbox: Folder = _setting("~/mineru/inbox", "Documents are delivered here.")
+    outbox: Folder = _setting("~/mineru/outbox", "Results are put here: JSON and Markdown.")
+    done: Folder = _setting("~/mineru/done", "Originals that were read go here.")
+    failed: Folder = _setting(
+        "~/mineru/failed", "Originals that could not be read go here, each beside its reason."
+    )
+    spool: Folder = _setting(
+        "~/mineru/.spool",
+        "Work in progress. Best on the inbox's file system: a claim is then one rename.",
+    )
+
+    recursive: bool = _setting(False, "Sub-folders of the inbox are served and mirrored too.")
+    watch: Literal["auto", "inotify", "poll"] = _setting(
+        "auto",
+        "How new files are noticed: inotify for local folders, poll for network mounts, "
+        "auto tells them apart by file system type.",
+    )
+    poll_seconds: Annotated[Seconds, Field(gt=0)] = _setting(
+        2.0, "Interval of polling, where files are noticed by polling.", "seconds"
+    )
+    rescan_seconds: Annotated[Seconds, Field(gt=0)] = _setting(
+        15.0,
+        "Interval at which the whole inbox is listed: the truth, where events are only hints.",
+        "seconds",
+        reload=True,
+    )
+    settle_seconds: Seconds = _setting(
+        2.0,
+        "A file is taken when size, time and identity have been still for this long.",
+        "seconds",
+        reload=True,
+    )
+    append_seconds: Seconds = _setting(
+        7.0,
+        "The same for files that scanners extend page by page while each state looks "
+        "complete: TIFF, and any file that was seen to be continued after a pause.",
+        "seconds",
+        reload=True,
+    )
+    incomplete_seconds: Seconds = _setting(
+        300.0,
+        "An empty or cut-off file that has been still for this long is set aside as failed.",
+        "seconds",
+        reload=True,
+    )
+    ignore: Words = _setting(
+        [],
+        "Names passed over besides dotfiles, ~*, *.tmp, *.part and the like; shell patterns "
+        "without regard to case.",
+        reload=True,
+    )
+    on_success: Literal["move", "delete", "keep"] = _setting(
+        "move",
+        "What becomes of an original that was read: move it to done, delete it, or keep it "
+        "untouched in the inbox (a ledger remembers it).",
+    )
+
+    queue_depth: Annotated[int, Field(ge=1, le=1000)] = _setting(
+        3, "Files claimed and waiting at most; all others wait in the inbox.", "files"
+    )
+    rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
+        0.0,
+        "Files taken per minute and source at most; more are delayed, never dropped. 0 is off.",
+        "files per minute",
+        reload=True,
+    )
+    rate_source: Literal["folder", "owner"] = _setting(
+        "folder",
+        "What counts as a source: the sub-folder of the inbox, or the file's owner.",
+        reload=True,
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = _setting(
+        3, "A page whose reading ends the process this often is given up.", "attempts"
+    )
+    stall_seconds: Annotated[Seconds, Field(ge=5)] = _setting(
+        120.0,
+        "An engine that shows no progress for this long counts as hung; the daemon ends "
+        "itself and is restarted by systemd.",
+        "seconds",
+    )
+    stop_seconds: Seconds = _setting(
+        10.0,
+        "At a stop the current page may take this long to finish before it is given up.",
+        "seconds",
+        reload=True,
+    )
+
+    engine: Literal["auto", "ppocr"] = _setting(
+        "auto", "Which engine reads: ppocr is the embedded one, auto the best that is installed."
+    )
+    max_image_size: Annotated[int, Field(ge=0)] = _setting(
+        0,
+        "Longest side of the image that the engine sees; larger ones are scaled down "
+        "(LANCZOS), smaller ones never up. 0 is no bound; 768 is the economy preset.",
+        "pixels",
+        reload=True,
+    )
+    min_image_size: Annotated[int, Field(ge=0)] = _setting(
+        400, "Images with a shorter longest side are read with a warning.", "pixels", reload=True
+    )
+    pdf_dpi: Annotated[float, Field(ge=36, le=1200)] = _setting(
+        200.0, "Resolution at which PDF pages are drawn.", "dots per inch", reload=True
+    )
+    intra_op_num_threads: Annotated[int, Field(ge=1, le=256)] = _setting(
+        4,
+        "Threads within an operator; never more than the CPUs that affinity and quota grant.",
+        "threads",
+    )
+    inter_op_num_threads: Annotated[int, Field(ge=1, le=256)] = _setting(
+        2, "Threads across operators; without effect in sequential mode.", "threads"
+    )
+    spinning: bool = _setting(
+        False, "Threads spin while they wait: a little faster, at the cost of idle CPU."
+    )
+
+    formats: Formats = _setting(
+        ["json", "markdown"], "What is written to the outbox; json is always among it."
+    )
+
+    max_file_bytes: Annotated[int, Field(ge=1)] = _setting(
+        512 * 1024 * 1024, "Larger files are set aside unread.", "bytes", reload=True
+    )
+    max_pages: Annotated[int, Field(ge=1)] = _setting(
+        2000, "Documents with more pages are set aside unread.", "pages", reload=True
+    )
+    max_page_pixels: Annotated[int, Field(ge=1)] = _setting(
+        100_000_000,
+        "Larger images are not decoded; PDF pages are drawn smaller.",
+        "pixels",
+        reload=True,
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = _setting(
+        "info", "What is logged.", reload=True
+    )
+    log_format: Literal["auto", "json", "console"] = _setting(
+        "auto", "Form of the log; auto is console on a terminal and json elsewhere."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if "json" not in self.formats:
+            raise ValueError("formats must contain json")
+        real = {name: Path(os.path.realpath(getattr(self, name))) for name in FOLDER_NAMES}
+        for i, one in enumerate(FOLDER_NAMES):
+            for other in FOLDER_NAMES[i + 1 :]:
+                if real[one] == real[other]:
+                    raise ValueError(
+                        f"{one} and {other} are the same folder {real[one]}; give each its own"
+                    )
+                for inner, outer in ((one, other), (other, one)):
+                    if real[inner].is_relative_to(real[outer]):
+                        raise ValueError(
+                            f"{inner} ({real[inner]}) lies inside {outer} ({real[outer]}); "
+                            "put the folders side by side"
+                        )
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        _settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_others: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """`load` merges the sources itself, to know where each value came from."""
+        return (init_settings,)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Settings, and where each came from: a file's path, a variable, an option, `default`."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def config_path(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """The TOML file to read, or None. A file that was named must exist.
+
+    Raises ConfigError when it does not.
+    """
+    named = explicit or (Path(environ[ENV_CONFIG]) if environ.get(ENV_CONFIG) else None)
+    if named is not None:
+        if not named.is_file():
+            raise ConfigError(f"The configuration file {named} does not exist; check its path.")
+        return named
+    home = environ.get("XDG_CONFIG_HOME") or "~/.config"
+    candidates = (
+        Path(home).expanduser() / "mineru" / "config.toml",
+        Path("/etc/mineru/config.toml"),
+    )
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(
+    overrides: Mapping[str, Any] | None = None,
+    config: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Merge file, environment and command line (`overrides`), and check the whole.
+
+    Raises ConfigError with one sentence (one line) for each thing that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    values: dict[str, Any] = {}
+    origins = dict.fromkeys(Settings.model_fields, "default")
+    problems: list[str] = []
+    path = config_path(config, environ)
+    layers: list[tuple[Mapping[str, Any], Any]] = []
+    if path is not None:
+        layers.append((_read_toml(path), lambda _key: str(path)))
+    layers.append((_read_environment(environ, problems), _variable))
+    layers.append((overrides or {}, _option))
+    for layer, origin in layers:
+        for key, value in layer.items():
+            if key not in Settings.model_fields:
+                problems.append(_unknown(key, origin(key), Settings.model_fields))
+                continue
+            values[key] = value
+            origins[key] = origin(key)
+    settings = None
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        problems += [_sentence(detail, origins) for detail in error.errors()]
+    if problems or settings is None:
+        raise ConfigError("\n".join(problems))
+    return Loaded(settings, origins)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return dict(TomlConfigSettingsSource(Settings, path)())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"The configuration file {path} is not valid TOML: {error}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"The configuration file {path} is not UTF-8; save it so.") from error
+    except OSError as error:
+        raise ConfigError(
+            f"The configuration file {path} cannot be read: {error.strerror}."
+        ) from error
+
+
+def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    source = EnvSettingsSource(Settings)
+    source.env_vars = {key.lower(): value for key, value in environ.items()}
+    known = {_variable(key): key for key in Settings.model_fields}
+    for name in environ:
+        upper = name.upper()
+        if (
+            upper.startswith(ENV_PREFIX)
+            and upper not in known
+            and upper not in FOREIGN_ENV
+            and upper != ENV_CONFIG
+        ):
+            problems.append(_unknown(upper, "the environment", known))
+    return dict(source())
+
+
+def _variable(key: str) -> str:
+    return ENV_PREFIX + key.upper()
+
+
+def _option(key: str) -> str:
+    return "--" + key.replace("_", "-")
+
+
+def _unknown(key: str, where: str, known: Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    advice = f"did you mean {near[0]}?" if near else "see `mineru-daemon config --example`."
+    return f"There is no setting {key} ({where}); {advice}"
+
+
+def _sentence(detail: Any, origins: Mapping[str, str]) -> str:
+    """One line for one finding of pydantic."""
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not detail["loc"]:
+        return message[:1].upper() + message[1:] + "."
+    key = str(detail["loc"][0])
+    value = json.dumps(detail["input"], default=str, ensure_ascii=False)
+    return f"The setting {key} = {value} ({origins[key]}) is not usable: {message}."
+
+
+def reloadable() -> frozenset[str]:
+    """Names of the settings that a running daemon takes over on SIGHUP."""
+    return frozenset(
+        name
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["reload"]
+    )
+
+
+def merge_reloadable(running: Settings, fresh: Settings) -> tuple[Settings, list[str], list[str]]:
+    """`running` with the reloadable values of `fresh`.
+
+    Returns the merged settings, the names that were taken over, and the names that
+    differ but need a restart.
+    """
+    changed = [
+        name for name in Settings.model_fields if getattr(running, name) != getattr(fresh, name)
+    ]
+    taken = [name for name in changed if name in reloadable()]
+    merged = running.model_copy(update={name: getattr(fresh, name) for name in taken})
+    return merged, taken, [name for name in changed if name not in taken]
+
+
+def toml_value(value: Any) -> str:
+    """`value` as TOML. TOML's strings, numbers, booleans and flat lists are JSON's."""
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def example_toml() -> str:
+    """The text of config.example.toml: every setting, commented out, with its default."""
+    lines = [
+        "# Settings of mineru-daemon with their defaults. Copy this file to",
+        "# ~/.config/mineru/config.toml or /etc/mineru/config.toml and uncomment what you change.",
+        "# The environment (MINERU_INBOX, MINERU_QUEUE_DEPTH, …) and the command line (--inbox,",
+        "# --queue-depth, …) come before the file. [reload] marks what `systemctl reload mineru`",
+        "# takes over; everything else needs a restart.",
+    ]
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        assert isinstance(extra, dict)
+        unit = f" Unit: {extra['unit']}." if extra["unit"] else ""
+        mark = " [reload]" if extra["reload"] else ""
+        lines += ["", f"# {field.description}{unit}{mark}"]
+        lines.append(f"# {name} = {toml_value(field.default)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,224 @@
+"""Files on disk: whole or not at all, never over another, never lost.
+
+Small steps that survive a kill or a power cut at any instruction, from which `spool`
+builds its protocol. They know nothing of jobs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+"""linux/fs.h, renameat2(2)."""
+
+_NO_RENAMEAT2 = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
+"""What kernels and file systems without RENAME_NOREPLACE answer."""
+
+_COPY_CHUNK = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Identity(NamedTuple):
+    """Which file, in which state: what changes when it is replaced or written to."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Identity:
+        """The identity that a stat result tells."""
+        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def identity(path: Path) -> Identity | None:
+    """The identity of what lies at `path` (links are not followed), or None."""
+    try:
+        return Identity.of(path.lstat())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def rename_noreplace(source: Path, target: Path) -> None:
+    """Rename, and never replace `target`: FileExistsError instead.
+
+    Atomic where the file system knows RENAME_NOREPLACE; elsewhere (some network and
+    FUSE file systems) there is a gap between look and rename.
+    """
+    renameat2 = getattr(_libc, "renameat2", None)
+    if renameat2 is not None:
+        result = renameat2(
+            _AT_FDCWD,
+            os.fsencode(source),
+            _AT_FDCWD,
+            os.fsencode(target),
+            ctypes.c_uint(_RENAME_NOREPLACE),
+        )
+        if result == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _NO_RENAMEAT2:
+            raise OSError(number, os.strerror(number), str(source), None, str(target))
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    source.rename(target)
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make names in `folder` durable; file systems that cannot are let pass."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_durably(path: Path, write: Callable[[IO[str]], None]) -> None:
+    """Write a new file of UTF-8 text and flush it to the disk. It is not yet published."""
+    with path.open("w", encoding="utf-8", newline="\n") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def replace_text(path: Path, text: str, durable: bool) -> None:
+    """Replace `path` by `text` in one step: readers see the old or the new, never a part.
+
+    With `durable` it survives a power cut, without only the death of the process.
+    """
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        if durable:
+            stream.flush()
+            os.fsync(stream.fileno())
+    fresh.replace(path)
+    if durable:
+        fsync_folder(path.parent)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the file's content, in hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def copy_durably(source: Path, target: Path) -> str:
+    """Copy content and times, flush, read back and compare; returns the SHA-256 in hex.
+
+    Raises OSError(EIO) when what was read back differs.
+    """
+    expected = hashlib.sha256()
+    with source.open("rb") as reader, target.open("wb") as writer:
+        while chunk := reader.read(_COPY_CHUNK):
+            expected.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    shutil.copystat(source, target)
+    if digest(target) != expected.hexdigest():
+        raise OSError(errno.EIO, "the copy differs from the original", str(target))
+    return expected.hexdigest()
+
+
+def open_for_writing_elsewhere(path: Path) -> bool | None:
+    """Whether a process has the file open for writing; None where that cannot be known.
+
+    A read lease (fcntl(2), F_SETLEASE) is granted only if nobody has. It can be asked
+    for on local file systems, for files of one's own or with CAP_LEASE.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return True if error.errno == errno.EAGAIN else None
+    else:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def name_limit(folder: Path) -> int:
+    """Longest name in bytes that `folder`'s file system takes."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError):
+        return 255
+
+
+def numbered(name: str, number: int, limit: int) -> str:
+    """`scan.pdf`, `scan-2.pdf`, `scan-3.pdf`, … in at most `limit` bytes.
+
+    A name that has to be cut keeps its suffix and gets eight hex digits of its hash, so
+    that two long names that begin alike stay apart.
+    """
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 - names are not paths here
+    tail = (f"-{number}" if number > 1 else "") + suffix
+    raw, tail_bytes = os.fsencode(stem), os.fsencode(tail)
+    if len(raw) + len(tail_bytes) <= limit:
+        return stem + tail
+    mark = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}"
+    if len(tail_bytes) + len(mark) >= limit:
+        tail_bytes = b""
+        mark += f"-{number}"
+    kept = raw[: limit - len(mark) - len(tail_bytes)]
+    try:
+        kept.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.reason == "unexpected end of data":
+            kept = kept[: error.start]
+    return os.fsdecode(kept + mark.encode() + tail_bytes)
+
+
+def first_free(is_free: Callable[[int], bool]) -> int:
+    """A number from 1 on that is free, found in few looks however many are taken.
+
+    Doubles until one is free, then halves the gap: with 10,000 files of one name that
+    is 27 looks rather than 10,000. Gaps in the sequence are harmless.
+    """
+    if is_free(1):
+        return 1
+    taken, free = 1, 2
+    while not is_free(free):
+        taken, free = free, free * 2
+    while free - taken > 1:
+        middle = (taken + free) // 2
+        if is_free(middle):
+            free = middle
+        else:
+            taken = middle
+    return free
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Hold the folder's lock; yields whether it was to be had. Released by any death."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
