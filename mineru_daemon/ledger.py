@@ -1,0 +1,83 @@
+"""What was read from an inbox whose originals stay where they are (`on_success = keep`).
+
+Remembers files by identity, and by path and content, so that a restart, a touched file
+or a share that was mounted anew does not have them read again. SQLite, one small table.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+from mineru_daemon.storage import Identity
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS files (
+    path BLOB PRIMARY KEY,      -- relative to the inbox, as the file system has it
+    device INTEGER NOT NULL, inode INTEGER NOT NULL,
+    size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    sha256 TEXT NOT NULL, job TEXT NOT NULL, status TEXT NOT NULL, recorded REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_identity ON files (device, inode, size, mtime_ns);
+"""
+
+
+class Ledger:
+    """An open ledger; may be used from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def has(self, identity: Identity) -> bool:
+        """Whether this very file, unchanged, was read: under this or an earlier name."""
+        row = self._one(
+            "SELECT 1 FROM files WHERE device = ? AND inode = ? AND size = ? AND mtime_ns = ?",
+            (identity.device, _signed(identity.inode), identity.size, identity.mtime_ns),
+        )
+        return row is not None
+
+    def has_content(self, path: str, sha256: str) -> bool:
+        """Whether the file at this path was read with this content before."""
+        row = self._one(
+            "SELECT 1 FROM files WHERE path = ? AND sha256 = ?", (os.fsencode(path), sha256)
+        )
+        return row is not None
+
+    def record(self, path: str, identity: Identity, sha256: str, job: str, status: str) -> None:
+        """Remember a file as read; saying it twice is harmless."""
+        with self._lock:
+            self._db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    os.fsencode(path),
+                    identity.device,
+                    _signed(identity.inode),
+                    identity.size,
+                    identity.mtime_ns,
+                    sha256,
+                    job,
+                    status,
+                    time.time(),
+                ),
+            )
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            self._db.close()
+
+    def _one(self, query: str, values: tuple[object, ...]) -> object:
+        with self._lock:
+            return self._db.execute(query, values).fetchone()
+
+
+def _signed(inode: int) -> int:
+    """SQLite's integers are signed; some file systems use all 64 bits of an inode number."""
+    return inode - (1 << 64) if inode >= 1 << 63 else inode
