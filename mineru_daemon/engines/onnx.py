@@ -1,0 +1,123 @@
+"""ONNX Runtime sessions that keep to the thread plan. The only module that imports it.
+
+Which models are run, and on what, is left to the engines.
+
+ONNX Runtime's one pool for all sessions (`set_global_thread_pool_sizes`) cannot be told
+from Python not to spin: its threads burn a CPU for about 50 ms after every run. So each
+session has a pool of its own whose threads block, and `Session.run` lets one session of
+the process work at a time: of all pools together never more than `ThreadPlan.intra`
+threads compute, and none while nothing is read.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from mineru_daemon import cpu
+from mineru_daemon.errors import EngineError
+
+Array = npt.NDArray[Any]
+
+LOG_FATAL = 4
+"""ONNX Runtime's quietest severity. Its errors reach us as exceptions."""
+
+_running = threading.Lock()
+"""Held by the one session that works; see the module's docstring."""
+
+
+class Session:
+    """A loaded model. Raises `EngineError` if the model cannot be loaded or run."""
+
+    def __init__(self, model: Path, plan: cpu.ThreadPlan, *, spinning: bool = False) -> None:
+        """Load `model`; its pool has `plan.intra` threads, the caller's among them.
+
+        `spinning` lets threads wait actively within a run (lower latency, more CPU),
+        never between runs.
+        """
+        runtime = _runtime(plan)
+        options = runtime.SessionOptions()
+        # A number given here, unlike the default 0, also keeps ONNX Runtime from pinning
+        # its threads to CPUs by their place in the machine, whatever the mask allows.
+        options.intra_op_num_threads = plan.intra
+        options.inter_op_num_threads = plan.inter
+        options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        # The arena keeps the largest run's memory for good; sizes differ from page to page.
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
+        options.log_severity_level = LOG_FATAL
+        for pool in ("intra_op", "inter_op"):
+            options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        self._name = model.name
+        try:
+            self._session: Any = runtime.InferenceSession(
+                str(model), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise EngineError(f"The model {model} cannot be loaded: {_reason(error)}") from error
+
+    @property
+    def native(self) -> Any:
+        """The `onnxruntime.InferenceSession`, for bindings; run it with `run_bound`."""
+        return self._session
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of the inputs, in the model's order."""
+        return [one.name for one in self._session.get_inputs()]
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Key-value pairs that the model's maker put into it."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> list[Array]:
+        """Run the model; `outputs` None means all of them, in the model's order."""
+        try:
+            with _running:
+                results: list[Array] = self._session.run(outputs, dict(feeds))
+        except Exception as error:
+            raise EngineError(f"The model {self._name} failed: {_reason(error)}") from error
+        return results
+
+    def run_bound(self, binding: Any) -> None:
+        """Run the model on an `IOBinding` made from `native`."""
+        try:
+            with _running:
+                self._session.run_with_iobinding(binding)
+        except Exception as error:
+            raise EngineError(f"The model {self._name} failed: {_reason(error)}") from error
+
+    def close(self) -> None:
+        """Give the model's memory and threads back; the session cannot be used again."""
+        self._session = None
+
+
+@functools.cache
+def _runtime(plan: cpu.ThreadPlan) -> Any:
+    """Import ONNX Runtime, quiet and without telemetry; both are read while it loads."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    cpu.limit_libraries(plan)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise EngineError(
+            f"ONNX Runtime cannot be loaded, install onnxruntime: {_reason(error)}"
+        ) from error
+    onnxruntime.set_default_logger_severity(LOG_FATAL)
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text, without a closing full stop."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
