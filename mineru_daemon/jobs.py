@@ -6,10 +6,12 @@ far. Everything needed to go on after a kill stands in it.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +20,36 @@ from mineru_daemon.results import ErrorInfo, PageResult
 from mineru_daemon.storage import Identity, replace_text
 
 Outcome = Literal["success", "partial", "failed"]
+
+
+class PageStore:
+    """Results of pages, kept on disk until their document is finished."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def save(self, page: PageResult) -> None:
+        """Keep a page's result: this page is not read again."""
+        self._folder.mkdir(exist_ok=True)
+        replace_text(self._path(page.index), page.model_dump_json(), durable=False)
+
+    def load(self, index: int) -> PageResult | None:
+        """The kept result of a page, or None if there is none that is whole."""
+        try:
+            return PageResult.model_validate_json(self._path(index).read_bytes())
+        except (OSError, ValueError):
+            return None
+
+    def all(self, count: int) -> Iterator[PageResult]:
+        """The first `count` pages, one at a time. Raises OSError if one is missing."""
+        for index in range(count):
+            page = self.load(index)
+            if page is None:
+                raise OSError(errno.EIO, "a kept page is missing", str(self._path(index)))
+            yield page
+
+    def _path(self, index: int) -> Path:
+        return self._folder / f"{index:06d}.json"
 
 
 @dataclass
@@ -61,6 +93,8 @@ class Job:
     """Where the file waits while it is copied from another file system."""
     attempts: dict[str, int] = field(default_factory=dict)
     """Stages begun and not ended: 'open' or a page's index -> how often."""
+    given_up: int = 0
+    """Pages that were not read because they ended the process again and again."""
     commit: Commit | None = None
 
     @property
@@ -124,26 +158,16 @@ class Job:
         self.attempts.pop(stage, None)
 
     def forgive(self) -> None:
-        """Take back what an orderly stop cut short: that was not the file's fault."""
+        """Take back the last attempts: a stop or a disk cut them short, not the file.
+
+        Written with the next `save`.
+        """
         self.attempts = {stage: n - 1 for stage, n in self.attempts.items() if n > 1}
-        self.save()
 
-    def page_path(self, index: int) -> Path:
-        """Where the result of a page is kept until the commit."""
-        return self.folder / "pages" / f"{index:06d}.json"
-
-    def save_page(self, page: PageResult) -> None:
-        """Keep a page's result: this page is not read again."""
-        path = self.page_path(page.index)
-        path.parent.mkdir(exist_ok=True)
-        replace_text(path, page.model_dump_json(), durable=False)
-
-    def page(self, index: int) -> PageResult | None:
-        """The kept result of a page, or None if there is none that is whole."""
-        try:
-            return PageResult.model_validate_json(self.page_path(index).read_bytes())
-        except (OSError, ValueError):
-            return None
+    @property
+    def pages(self) -> PageStore:
+        """The pages read so far."""
+        return PageStore(self.folder / "pages")
 
     def refuse(self, reason: ErrorInfo) -> None:
         """Have the job set aside with this reason instead of being read."""

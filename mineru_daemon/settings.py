@@ -187,10 +187,9 @@ class Settings(BaseSettings):
         "Longest side of the image that the engine sees; larger ones are scaled down "
         "(LANCZOS), smaller ones never up. 0 is no bound; 768 is the economy preset.",
         "pixels",
-        reload=True,
     )
     min_image_size: Annotated[int, Field(ge=0)] = _setting(
-        400, "Images with a shorter longest side are read with a warning.", "pixels", reload=True
+        400, "Images with a shorter longest side are read with a warning.", "pixels"
     )
     pdf_dpi: Annotated[float, Field(ge=36, le=1200)] = _setting(
         200.0, "Resolution at which PDF pages are drawn.", "dots per inch", reload=True

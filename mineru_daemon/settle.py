@@ -24,6 +24,7 @@ class _Sighting:
     since: float
     quiet: float
     refused: bool = False
+    not_before: float = 0.0
 
 
 class Settler:
@@ -66,6 +67,10 @@ class Settler:
         sighting.quiet = max(sighting.quiet, seconds)
         return longer
 
+    def postpone(self, key: Path, until: float) -> None:
+        """Do not offer the file before this time, though it is still."""
+        self._sightings[key].not_before = until
+
     def identity(self, key: Path) -> Identity:
         """The state in which the file was last seen."""
         return self._sightings[key].identity
@@ -79,7 +84,7 @@ class Settler:
         keys = [
             (sighting.identity.mtime_ns, key)
             for key, sighting in self._sightings.items()
-            if not sighting.refused and now - sighting.since >= sighting.quiet
+            if not sighting.refused and _due(sighting) <= now
         ]
         return iter([key for _, key in sorted(keys, key=lambda pair: pair[0])])
 
@@ -97,12 +102,16 @@ class Settler:
         """Seconds until the next file can become settled or expire; None if none can."""
         return min(
             (
-                max(0.0, s.since + (incomplete_seconds if s.refused else s.quiet) - now)
+                max(0.0, (s.since + incomplete_seconds if s.refused else _due(s)) - now)
                 for s in self._sightings.values()
             ),
             default=None,
         )
 
-    def keys(self) -> list[Path]:
+    def known(self) -> list[Path]:
         """All files that are watched."""
         return list(self._sightings)
+
+
+def _due(sighting: _Sighting) -> float:
+    return max(sighting.since + sighting.quiet, sighting.not_before)

@@ -1,0 +1,124 @@
+"""`mineru-daemon parse`: files read directly, without inbox and spool."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mineru_daemon.documents import open_document
+from mineru_daemon.engines import select
+from mineru_daemon.engines.base import Engine
+from mineru_daemon.errors import EX_USAGE, MineruError
+from mineru_daemon.inbox import ignore_pattern
+from mineru_daemon.jobs import Outcome, PageStore
+from mineru_daemon.log import printable
+from mineru_daemon.reading import (
+    head,
+    limits_of,
+    outcome_of,
+    read_page,
+    source_of,
+    summed,
+    writers,
+)
+from mineru_daemon.results import ErrorInfo, write_markdown
+from mineru_daemon.settings import Settings
+from mineru_daemon.storage import digest
+
+
+def run(settings: Settings, names: Sequence[Path], output_dir: Path | None) -> int:
+    """Read files and folders; 0 when all were read, 1 when any failed.
+
+    With `output_dir` each file NAME gives NAME.json and NAME.md in it (those of a folder
+    keep their sub-folders); without, Markdown goes to standard output.
+    """
+    files = list(_files(names, settings))
+    if not files:
+        print("There is no document among what was named.", file=sys.stderr)
+        return EX_USAGE
+    engine = select.load(settings)
+    failures = 0
+    with tqdm(total=len(files), unit="file", disable=not sys.stderr.isatty()) as bar:
+        for number, (path, relative) in enumerate(files):
+            bar.set_description(printable(path.name)[:40])
+            target = output_dir / relative if output_dir else None
+            if target is None and number:
+                print()
+            outcome, message = _read(settings, engine, path, target, bar)
+            if outcome != "success":
+                bar.write(message, file=sys.stderr)
+            failures += outcome == "failed"
+            bar.update()
+    engine.close()
+    return 1 if failures else 0
+
+
+def _files(names: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Path]]:
+    """Files to read, each with its place below the output folder."""
+    ignored = ignore_pattern(settings.ignore)
+    for name in names:
+        if not name.is_dir():
+            yield name, Path(name.name)
+            continue
+        for folder, folders, found in os.walk(name):
+            folders[:] = sorted(one for one in folders if not ignored.match(one))
+            for file in sorted(found):
+                path = Path(folder, file)
+                if not ignored.match(file) and path.is_file():
+                    yield path, path.relative_to(name)
+
+
+def _read(
+    settings: Settings, engine: Engine, path: Path, target: Path | None, bar: tqdm
+) -> tuple[Outcome, str]:
+    began = time.perf_counter()
+    sha256 = media_type = page_count = None
+    timings: defaultdict[str, float] = defaultdict(float)
+    errors: list[ErrorInfo] = []
+    with tempfile.TemporaryDirectory(prefix="mineru-parse-") as folder:
+        store = PageStore(Path(folder) / "pages")
+        outcome: Outcome
+        error: ErrorInfo | None
+        try:
+            with open_document(path, limits_of(settings), settings.pdf_dpi) as document:
+                sha256 = digest(path)
+                media_type, page_count = document.media_type, document.page_count
+                for index in range(page_count):
+                    if page_count > 1:
+                        bar.set_postfix_str(f"page {index + 1} of {page_count}")
+                    page = read_page(engine, document, index, lambda _stage: None)
+                    errors += [page.error] if page.error else []
+                    summed(timings, page.timings)
+                    store.save(page)
+        except MineruError as failure:
+            outcome, error = "failed", ErrorInfo(code=failure.code, message=str(failure))
+        else:
+            outcome, error = outcome_of(path.name, errors, page_count)
+        bar.set_postfix_str("")
+        kept = 0 if outcome == "failed" and not errors else page_count or 0
+        if target is None:
+            write_markdown(sys.stdout, store.all(kept))
+            sys.stdout.flush()
+        else:
+            source = source_of(path, "", sha256, media_type, page_count)
+            outputs = writers(
+                head(secrets.token_hex(8), outcome, error, source, engine.info),
+                lambda: store.all(kept),
+                lambda: dict(timings) | {"total": time.perf_counter() - began},
+                markdown="markdown" in settings.formats,
+            )
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for suffix, write in outputs.items():
+                fresh = target.with_name(f".{target.name}{suffix}.part")
+                with fresh.open("w", encoding="utf-8") as stream:
+                    write(stream)
+                fresh.replace(target.with_name(target.name + suffix))
+    return outcome, error.message if error else ""

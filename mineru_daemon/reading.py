@@ -1,0 +1,195 @@
+"""From an open document and an engine to page results, and from those to a result document.
+
+What the worker (through the spool) and `parse` (without it) have in common.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from mineru_daemon import results
+from mineru_daemon.documents import Document, Limits
+from mineru_daemon.engines.base import Engine, Progress
+from mineru_daemon.errors import CancelledError, DocumentError, EngineError, StorageError
+from mineru_daemon.jobs import Outcome
+from mineru_daemon.log import printable
+from mineru_daemon.results import EngineInfo, ErrorInfo, PageResult, Source
+from mineru_daemon.settings import Settings
+
+_log = structlog.get_logger()
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The limits on documents that the settings ask for."""
+    return Limits(
+        max_file_bytes=settings.max_file_bytes,
+        max_pages=settings.max_pages,
+        max_page_pixels=settings.max_page_pixels,
+    )
+
+
+def read_page(engine: Engine, document: Document, index: int, progress: Progress) -> PageResult:
+    """Read one page; what is wrong with it stands in the result's `error`.
+
+    Raises CancelledError, and StorageError when the disk fails rather than the page.
+    """
+    began = time.perf_counter()
+    try:
+        progress("open")
+        page = document.page(index)
+        try:
+            reading = engine.read(page, progress)
+            width_pt, height_pt = page.width_pt, page.height_pt
+        finally:
+            page.close()
+    except (CancelledError, StorageError):
+        raise
+    except (DocumentError, EngineError) as error:
+        return failed_page(index, ErrorInfo(code=error.code, message=str(error)))
+    except MemoryError:
+        message = f"Page {index + 1} needs more memory than there is; lower max_page_pixels."
+        return failed_page(index, ErrorInfo(code="memory", message=message))
+    except Exception as error:
+        _log.exception("page-failed", page=index)
+        return failed_page(index, unexpected(f"Page {index + 1}", error))
+    return PageResult(
+        index=index,
+        width_px=reading.width_px,
+        height_px=reading.height_px,
+        width_pt=width_pt,
+        height_pt=height_pt,
+        dpi=reading.dpi,
+        rotation=reading.rotation,
+        origin=reading.origin,
+        blocks=reading.blocks,
+        warnings=reading.warnings,
+        timings=_rounded(reading.timings | {"total": time.perf_counter() - began}),
+    )
+
+
+def unexpected(what: str, error: Exception) -> ErrorInfo:
+    """A programming error, told as one sentence; its traceback is in the log."""
+    return ErrorInfo(
+        code="internal",
+        message=f"{what} met an unexpected error ({type(error).__name__}: "
+        f"{printable(str(error))[:200]}); please report it with the log.",
+    )
+
+
+def failed_page(index: int, error: ErrorInfo) -> PageResult:
+    """A page that could not be read."""
+    return PageResult(
+        index=index,
+        width_px=None,
+        height_px=None,
+        width_pt=None,
+        height_pt=None,
+        dpi=None,
+        error=error,
+    )
+
+
+def outcome_of(
+    name: str, errors: Sequence[ErrorInfo], page_count: int
+) -> tuple[Outcome, ErrorInfo | None]:
+    """How a document came out whose pages failed with these errors."""
+    if not errors:
+        return "success", None
+    if len(errors) < page_count:
+        message = (
+            f"{len(errors)} of {page_count} pages of {printable(name)} could not be read; "
+            "each names its reason."
+        )
+        return "partial", ErrorInfo(code="partial", message=message)
+    return "failed", errors[0]
+
+
+def source_of(
+    path: Path, folder: str, sha256: str | None, media_type: str | None, pages: int | None
+) -> Source:
+    """What the result says of the delivered file."""
+    raw = os.fsencode(path.name)
+    name = raw.decode("utf-8", "replace")
+    try:
+        size = path.stat().st_size
+    except OSError:
+        size = None
+    return Source(
+        name=name,
+        folder=os.fsencode(folder).decode("utf-8", "replace"),
+        name_hex=None if os.fsencode(name) == raw else raw.hex(),
+        sha256=sha256,
+        bytes=size,
+        media_type=media_type,
+        pages=pages,
+    )
+
+
+def head(
+    job: str,
+    status: Outcome,
+    error: ErrorInfo | None,
+    source: Source,
+    engine: EngineInfo | None,
+) -> dict[str, Any]:
+    """The part of a result document that comes before its pages."""
+    return {
+        "job": job,
+        "status": status,
+        "error": error.model_dump() if error else None,
+        "source": source.model_dump(),
+        "engine": engine.model_dump() if engine else None,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+    }
+
+
+def writers(
+    head: dict[str, Any],
+    pages: Callable[[], Iterable[PageResult]],
+    timings: Callable[[], Mapping[str, float]],
+    markdown: bool,
+) -> dict[str, Callable[[IO[str]], None]]:
+    """What is written for a document, by suffix; JSON last, as readers wait for it.
+
+    The stage `write` counts Markdown and the pages of the JSON itself; what comes after
+    (flush and renames) cannot be told in the file that is flushed.
+    """
+    began = 0.0
+
+    def write_markdown(stream: IO[str]) -> None:
+        nonlocal began
+        began = time.perf_counter()
+        results.write_markdown(stream, pages())
+
+    def write_json(stream: IO[str]) -> None:
+        start = began or time.perf_counter()
+        results.write_json(
+            stream,
+            head,
+            pages,
+            lambda: _rounded({**timings(), "write": time.perf_counter() - start}),
+        )
+
+    outputs: dict[str, Callable[[IO[str]], None]] = {}
+    if markdown:
+        outputs[".md"] = write_markdown
+    outputs[".json"] = write_json
+    return outputs
+
+
+def summed(into: MutableMapping[str, float], timings: Mapping[str, float]) -> None:
+    """Add a page's timings, but for its total, to those of its document."""
+    for stage, seconds in timings.items():
+        if stage != "total":
+            into[stage] = into.get(stage, 0.0) + seconds
+
+
+def _rounded(timings: Mapping[str, float]) -> dict[str, float]:
+    return {stage: round(seconds, 6) for stage, seconds in timings.items()}

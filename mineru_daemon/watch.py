@@ -1,0 +1,174 @@
+"""Hints that something in the inbox changed, by watchdog's observers.
+
+Hints may come late, twice or never; `inbox` treats them so. This module's care is that
+they do not stay away for ever: an observer whose folder was replaced or mounted over
+says nothing and looks alive, so the folder's identity is compared at every `ensure`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import structlog
+from watchdog.events import (
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.polling import PollingObserver
+
+Hint = Callable[[str | None], None]
+"""Called with a path that may have changed, or None when the folder is to be listed."""
+
+NETWORK_FILE_SYSTEMS = frozenset(
+    {
+        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "glusterfs",
+        "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "prl_fs", "smb3", "smbfs",
+        "vboxsf", "virtiofs", "vmhgfs",
+    }
+)  # fmt: skip
+"""Where changes are made by others behind the kernel's back: inotify sees its own only.
+FUSE (`fuse`, `fuse.sshfs`, …) counts too; `fuseblk` is a local disk."""
+
+_EVENTS: list[type[FileSystemEvent]] = [
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileClosedEvent,
+    FileMovedEvent,
+    DirCreatedEvent,
+    DirMovedEvent,
+]
+"""'Opened' and 'closed without writing' are left out: our own looking makes them."""
+
+_log = structlog.get_logger()
+
+
+def file_system_type(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """Type of the file system that `path` lies on, '' if it cannot be told.
+
+    Source: proc_pid_mountinfo(5); the last mount on the longest mount point wins.
+    """
+    real = os.path.realpath(path)
+    best, kind = -1, ""
+    try:
+        lines = mountinfo.read_text("utf-8", "surrogateescape").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        left, _, right = line.partition(" - ")
+        fields, types = left.split(), right.split()
+        if len(fields) < 5 or not types:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= best:
+            best, kind = len(point), types[0]
+    return kind
+
+
+def is_network(kind: str) -> bool:
+    """Whether a file system of this type can change without inotify telling."""
+    return kind in NETWORK_FILE_SYSTEMS or kind == "fuse" or kind.startswith("fuse.")
+
+
+class Watcher:
+    """Keeps an observer on the inbox, whatever happens to the folder."""
+
+    def __init__(
+        self,
+        inbox: Path,
+        hint: Hint,
+        recursive: bool = False,
+        mode: Literal["auto", "inotify", "poll"] = "auto",
+        poll_seconds: float = 2.0,
+    ) -> None:
+        self._inbox = inbox
+        self._handler = _Handler(hint)
+        self._recursive = recursive
+        self._mode = mode
+        self._poll_seconds = poll_seconds
+        self._observer: BaseObserver | None = None
+        self._root: tuple[int, int] | None = None
+        self.kind = ""
+        """How the folder is watched now: inotify, poll, or '' while it is not."""
+
+    def ensure(self) -> bool:
+        """See that the present inbox is watched; True when the watch was begun anew.
+
+        Raises OSError while the inbox is missing.
+        """
+        try:
+            stat = self._inbox.stat()
+            root = (stat.st_dev, stat.st_ino)
+            if not self._inbox.is_dir():
+                raise NotADirectoryError(f"{self._inbox} is not a folder")
+        except OSError:
+            self.stop()
+            raise
+        if root == self._root and self._alive():
+            return False
+        self.stop()
+        self._start()
+        self._root = root
+        return True
+
+    def _alive(self) -> bool:
+        observer = self._observer
+        return (
+            observer is not None
+            and observer.is_alive()
+            and bool(observer.emitters)
+            and all(emitter.is_alive() for emitter in observer.emitters)
+        )
+
+    def _start(self) -> None:
+        file_system = file_system_type(self._inbox)
+        network = is_network(file_system)
+        poll = self._mode == "poll" or (self._mode == "auto" and network)
+        try:
+            self._observe(poll)
+        except OSError as error:
+            # Out of inotify watches or instances: polling needs none.
+            _log.warning("inotify-refused", error=str(error), inbox=str(self._inbox))
+            poll = True
+            self._observe(poll)
+        self.kind = "poll" if poll else "inotify"
+        _log.info("watching", inbox=str(self._inbox), by=self.kind, file_system=file_system)
+
+    def _observe(self, poll: bool) -> None:
+        observer: BaseObserver = PollingObserver(timeout=self._poll_seconds) if poll else Observer()
+        observer.schedule(
+            self._handler, str(self._inbox), recursive=self._recursive, event_filter=_EVENTS
+        )
+        observer.start()
+        self._observer = observer
+
+    def stop(self) -> None:
+        """Stop watching."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+        self._observer, self._root, self.kind = None, None, ""
+
+
+class _Handler(FileSystemEventHandler):
+    """Turns events into hints."""
+
+    def __init__(self, hint: Hint) -> None:
+        self._hint = hint
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.is_directory:
+            self._hint(None)
+        else:
+            self._hint(os.fsdecode(event.dest_path or event.src_path))
