@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mineru_daemon.documents.completeness import check_complete
 from mineru_daemon.documents.images import ImageDocument
-from mineru_daemon.documents.page import Document, Limits, Page, Rendering, printable
+from mineru_daemon.documents.page import Document, Limits, Page, Rendering
 from mineru_daemon.documents.pdf import PDFIUM_LOCK, PdfDocument, PdfPage
 from mineru_daemon.documents.sniff import HEAD_BYTES, install_advice, open_regular, sniff
 from mineru_daemon.errors import (
@@ -22,6 +22,7 @@ from mineru_daemon.errors import (
     StorageError,
     UnsupportedError,
 )
+from mineru_daemon.log import printable
 
 __all__ = [
     "PDFIUM_LOCK",
@@ -46,13 +47,19 @@ def open_document(path: Path, limits: Limits, pdf_dpi: float = 200.0) -> Documen
     `IncompleteError` (nothing but zero bytes has arrived), `DocumentError` (damaged), and
     `StorageError` where the disk refuses. Each message is one sentence with the file's name.
     """
-    name = printable(path.name)
     try:
-        with open_regular(path) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            head = stream.read(HEAD_BYTES)
+        return _open(path, limits, pdf_dpi)
     except OSError as error:
-        raise StorageError(f"{name} cannot be opened: {error.strerror or error}.") from error
+        raise StorageError(
+            f"{printable(path.name)} cannot be opened: {error.strerror or error}."
+        ) from error
+
+
+def _open(path: Path, limits: Limits, pdf_dpi: float) -> Document:
+    name = printable(path.name)
+    with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        head = stream.read(HEAD_BYTES)
     if not size:
         raise EmptyError(f"{name} has no content; deliver it again.")
     if size > limits.max_file_bytes:

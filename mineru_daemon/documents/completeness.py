@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mineru_daemon.documents import tiff
-from mineru_daemon.documents.page import Limits, printable
+from mineru_daemon.documents.page import Limits
 from mineru_daemon.documents.sniff import (
     HEAD_BYTES,
     install_advice,
@@ -26,6 +26,7 @@ from mineru_daemon.documents.sniff import (
 )
 from mineru_daemon.documents.tiff import CutError
 from mineru_daemon.errors import EmptyError, IncompleteError
+from mineru_daemon.log import printable
 
 Tick = Callable[[], None]
 

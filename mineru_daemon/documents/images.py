@@ -17,9 +17,10 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, _imaging
 
 from mineru_daemon.documents import tiff
-from mineru_daemon.documents.page import Document, Limits, Page, Rendering, label, printable
+from mineru_daemon.documents.page import Document, Limits, Page, Rendering, label
 from mineru_daemon.documents.sniff import open_regular
 from mineru_daemon.errors import DocumentError, LimitError, StorageError
+from mineru_daemon.log import printable
 from mineru_daemon.results import Angle
 
 # Pixels are counted here, before decoding, with limits the operator sets; Pillow's own
@@ -177,6 +178,8 @@ class ImagePage(Page):
                 if self.index:
                     image.seek(self.index)
                 yield image
+        except MemoryError:
+            raise
         except Exception as error:
             # Decoders of hostile input raise anything; an OSError with a number is the disk's.
             if isinstance(error, OSError) and error.errno is not None:

@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 from PIL import Image
 
+from mineru_daemon.log import printable
 from mineru_daemon.results import Angle
 
 
@@ -32,9 +33,10 @@ class Limits:
     million; Pillow keeps 4 bytes a pixel, so a page takes at most 400 MB, and while it is
     converted up to twice that."""
 
-    max_draw_seconds: float = 120.0
+    max_draw_seconds: float = 60.0
     """Wall seconds for drawing one PDF page. A heavy map takes a few seconds; what takes
-    longer than this was most likely made to."""
+    longer than this was most likely made to. Half of the time after which the daemon
+    counts an engine without progress as hung."""
 
 
 @dataclass(frozen=True)
@@ -96,14 +98,6 @@ class Document(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def printable(name: str) -> str:
-    """A file name for a sentence: control characters and undecodable bytes as escapes."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in name
-    )
 
 
 def label(path: Path, index: int, count: int) -> str:

@@ -24,7 +24,7 @@ import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from mineru_daemon.documents.completeness import is_cut_pdf
-from mineru_daemon.documents.page import Document, Limits, Page, Rendering, label, printable
+from mineru_daemon.documents.page import Document, Limits, Page, Rendering, label
 from mineru_daemon.errors import (
     DocumentError,
     EmptyError,
@@ -34,6 +34,7 @@ from mineru_daemon.errors import (
     MineruError,
     StorageError,
 )
+from mineru_daemon.log import printable
 from mineru_daemon.results import Angle
 
 PDFIUM_LOCK = threading.RLock()
@@ -190,7 +191,7 @@ class PdfPage(Page):
             if status == pdfium_c.FPDF_RENDER_TOBECONTINUED:
                 raise LimitError(
                     f"{self._name} takes more than {self._limits.max_draw_seconds:g} s to draw; "
-                    "print it to a simpler PDF or raise max_draw_seconds."
+                    "print it to a simpler PDF and deliver that."
                 )
             if status != pdfium_c.FPDF_RENDER_DONE:
                 raise _damaged(self._name)

@@ -6,6 +6,7 @@ Whether the rest of the file is any good is found out by `completeness`, `images
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import stat
@@ -98,5 +99,5 @@ def open_regular(path: Path) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(None, "it is not a regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return os.fdopen(descriptor, "rb")

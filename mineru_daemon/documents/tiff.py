@@ -21,6 +21,9 @@ _LENGTHS = (279, 325)
 _VALUE_TYPES = {3: "u2", 4: "u4", 16: "u8"}
 """Field types that carry offsets: SHORT, LONG, LONG8."""
 
+_MAX_TAGS = 0xFFFF
+"""Tags of a frame: more does not fit into a classic TIFF, and no BigTIFF needs more."""
+
 _MAX_PIECES = 1_000_000
 """Strips or tiles of one frame that are looked at; a frame of more is taken as it is."""
 
@@ -47,11 +50,16 @@ def frames(stream: BinaryIO) -> Iterator[Frame]:
     big = _number(_read(stream, 2, 2), order) == 43
     word = 8 if big else 4
     offset = _number(_read(stream, 8 if big else 4, word), order)
+    if not offset:
+        # Writers fill this in last.
+        raise CutError
     seen: set[int] = set()
     while offset and offset not in seen:
         seen.add(offset)
         count_bytes, entry_bytes = (8, 20) if big else (2, 12)
         count = _number(_read(stream, offset, count_bytes), order)
+        if count > _MAX_TAGS:
+            return
         table = _read(stream, offset + count_bytes, count * entry_bytes + word)
         entries = {
             _number(table[at : at + 2], order): table[at + 2 : at + entry_bytes]
