@@ -250,6 +250,19 @@ def test_a_base_interpreter_that_the_sandbox_hides_is_refused(
     assert obstacle.startswith("The service cannot see /home/alice/.pyenv")
 
 
+def test_a_symbolic_link_does_not_hide_a_hidden_interpreter(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    hidden = tmp_path / "hidden"
+    script = hidden / "bin/mineru-daemon"
+    script.parent.mkdir(parents=True)
+    script.touch(mode=0o755)
+    (tmp_path / "opt").symlink_to(hidden)
+    monkeypatch.setattr(install, "HIDDEN_BY_SANDBOX", (hidden,))
+    (obstacle,) = install.system_plan(myself(), tmp_path / "opt/bin/mineru-daemon").obstacles
+    assert obstacle.startswith(f"The service cannot see {script}")
+
+
 def test_obstacles_stop_the_installation(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     monkeypatch.setattr(install, "console_script", lambda: Path("/root/venv/bin/mineru-daemon"))
     monkeypatch.setattr(install, "service_account", lambda _: myself())

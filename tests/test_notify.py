@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -132,10 +133,16 @@ def test_a_listener_that_does_not_read_does_not_block_for_ever(
     ear: Ear, notifier: Notifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mineru_daemon.notify._SEND_SECONDS", 0.01)
-    # More than net.unix.max_dgram_qlen allows to wait unread.
     queue = int(Path("/proc/sys/net/unix/max_dgram_qlen").read_text())
-    for _ in range(queue + 5):
-        notifier.watchdog()
+
+    def send_more_than_may_wait_unread() -> None:
+        for _ in range(queue + 5):
+            notifier.watchdog()
+
+    sender = Thread(target=send_more_than_may_wait_unread, daemon=True)
+    sender.start()
+    sender.join(timeout=10)
+    assert not sender.is_alive()
     assert ear.hear() == ["WATCHDOG=1"]
 
 
