@@ -233,18 +233,18 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check(self) -> Settings:
         if "json" not in self.formats:
-            raise ValueError("formats must contain json")
+            raise ValueError("The setting formats must contain json")
         real = {name: Path(os.path.realpath(getattr(self, name))) for name in FOLDER_NAMES}
         for i, one in enumerate(FOLDER_NAMES):
             for other in FOLDER_NAMES[i + 1 :]:
                 if real[one] == real[other]:
                     raise ValueError(
-                        f"{one} and {other} are the same folder {real[one]}; give each its own"
+                        f"The folders {one} and {other} are the same, {real[one]}; give each its own"
                     )
                 for inner, outer in ((one, other), (other, one)):
                     if real[inner].is_relative_to(real[outer]):
                         raise ValueError(
-                            f"{inner} ({real[inner]}) lies inside {outer} ({real[outer]}); "
+                            f"The folder {inner} ({real[inner]}) lies inside {outer} ({real[outer]}); "
                             "put the folders side by side"
                         )
         return self
@@ -371,7 +371,7 @@ def _sentence(detail: Any, origins: Mapping[str, str]) -> str:
     """One line for one finding of pydantic."""
     message = str(detail["msg"]).removeprefix("Value error, ")
     if not detail["loc"]:
-        return message[:1].upper() + message[1:] + "."
+        return f"{message}."
     key = str(detail["loc"][0])
     value = json.dumps(detail["input"], default=str, ensure_ascii=False)
     return f"The setting {key} = {value} ({origins[key]}) is not usable: {message}."

@@ -1,0 +1,45 @@
+"""What several test modules need: folders, settings, small documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from mineru_daemon.settings import FOLDER_NAMES, Settings
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Callable[..., Settings]:
+    """Settings with folders below `tmp_path`, made; keywords change any of them."""
+
+    def make(**changes: Any) -> Settings:
+        folders = {name: tmp_path / name for name in FOLDER_NAMES}
+        settings = Settings(**{**folders, **changes})
+        for name in FOLDER_NAMES:
+            getattr(settings, name).mkdir(parents=True, exist_ok=True)
+        return settings
+
+    return make
+
+
+@pytest.fixture
+def settings(make_settings: Callable[..., Settings]) -> Settings:
+    """Default settings with folders below `tmp_path`."""
+    return make_settings()
+
+
+@pytest.fixture
+def draw_png() -> Callable[..., Path]:
+    """Draw a text as a small screenshot: `draw_png(path, "Hello")`."""
+
+    def draw(path: Path, text: str = "Hello world", size: tuple[int, int] = (480, 120)) -> Path:
+        image = Image.new("RGB", size, "white")
+        ImageDraw.Draw(image).text((20, 30), text, fill="black", font=ImageFont.load_default(28))
+        image.save(path, "PNG")
+        return path
+
+    return draw
