@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mineru_daemon import errors, install
+from mineru_daemon import daemon, errors, install
 from mineru_daemon.install import Account, File, Folder
 from mineru_daemon.settings import FOLDER_NAMES, Settings
 
@@ -93,8 +93,8 @@ def test_systemd_waits_longer_than_the_daemon_does() -> None:
     settings = Settings()
     for user in (False, True):
         unit = settings_of(generated(ACCOUNTS["a person"], user))
-        assert int(unit["TimeoutStopSec"][0]) >= settings.stop_seconds + 10
-        assert int(unit["WatchdogSec"][0]) > settings.stall_seconds
+        assert int(unit["TimeoutStopSec"][0]) >= settings.stop_seconds + daemon.JOIN_SECONDS + 5
+        assert int(unit["WatchdogSec"][0]) >= 6 * daemon.IDLE_TICK_SECONDS
 
 
 def test_both_units_grant_the_same_share_of_the_machine() -> None:
