@@ -72,7 +72,7 @@ def may_become_known(head: bytes) -> bool:
     if not head.strip(b"\0"):
         return True
     starts = [signature for signature, _ in _SIGNATURES]
-    starts += [b"%PDF-", b"RIFF"]
+    starts += [b"%PDF-", b"RIFF", b"BM"]
     if any(start.startswith(head) for start in starts):
         return True
     if len(head) < 18 and head[:2] == b"BM":

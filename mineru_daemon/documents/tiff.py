@@ -60,6 +60,9 @@ def frames(stream: BinaryIO) -> Iterator[Frame]:
         count = _number(_read(stream, offset, count_bytes), order)
         if count > _MAX_TAGS:
             return
+        if not count:
+            # Every frame has tags; this is room that was kept for them.
+            raise CutError
         table = _read(stream, offset + count_bytes, count * entry_bytes + word)
         entries = {
             _number(table[at : at + 2], order): table[at + 2 : at + entry_bytes]
