@@ -184,7 +184,6 @@ class Inbox:
 
     def _files(self, folder: str) -> Iterator[tuple[str, Identity]]:
         """Regular files below `folder` that are documents by name and were not read yet."""
-        ledger = self._spool.ledger
         with os.scandir(folder) as entries:
             for entry in entries:
                 if self._ignored.match(entry.name):
@@ -196,7 +195,7 @@ class Inbox:
                             yield from self._files(entry.path)
                     elif self._regular(entry.path, found):
                         file = Identity.of(found)
-                        if ledger is None or not ledger.has(file):
+                        if not self._spool.was_claimed(file):
                             yield entry.path, file
                 except FileNotFoundError:
                     continue  # taken away since it was listed
@@ -228,7 +227,7 @@ class Inbox:
         if not self._regular(path, found):
             return
         file = Identity.of(found)
-        if self._spool.ledger and self._spool.ledger.has(file):
+        if self._spool.was_claimed(file):
             return
         if key not in self._settler and len(self._settler) >= WINDOW:
             self._more = True  # an older backlog comes first; a listing finds it again

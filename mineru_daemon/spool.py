@@ -72,7 +72,7 @@ def prepare_folders(settings: Settings) -> None:
                 f"{error.strerror}."
             )
         else:
-            if not os.access(folder, access):
+            if not os.access(folder, access, effective_ids=True):
                 how = "written" if access & os.W_OK else "read"
                 problems.append(
                     f"The {name} folder {folder} cannot be {how} by user id {os.geteuid()}; "
@@ -91,6 +91,7 @@ class Spool:
         self._jobs.mkdir(exist_ok=True)
         keep = settings.on_success == "keep"
         self.ledger = Ledger(settings.spool / "ledger.sqlite3") if keep else None
+        self._kept_in_work: set[Identity] = set()
 
     @classmethod
     @contextlib.contextmanager
@@ -111,6 +112,15 @@ class Spool:
             finally:
                 if spool.ledger:
                     spool.ledger.close()
+
+    def was_claimed(self, file: Identity) -> bool:
+        """Whether a file that still lies in the inbox was read, or is being read, already.
+
+        Only with `on_success = keep`: otherwise what was claimed is gone from the inbox.
+        """
+        if self.ledger is None:
+            return False
+        return file in self._kept_in_work or self.ledger.has(file)
 
     # --- claim ---------------------------------------------------------------
 
@@ -180,6 +190,7 @@ class Spool:
             return False
         job.save(durable=True)
         incoming.rename(job.document)
+        self._kept_in_work.add(job.identity)
         return True
 
     def _take_across(self, job: Job, origin: Path) -> bool:
@@ -255,6 +266,8 @@ class Spool:
         if not self.complete(job):
             self._remove(job)
             return False
+        if job.on_success == "keep":
+            self._kept_in_work.add(job.identity)
         self._unstage(job)
         return True
 
@@ -320,6 +333,7 @@ class Spool:
             self.ledger.record(
                 job.path, job.identity, job.commit.sha256 or "", job.id, job.commit.outcome
             )
+            self._kept_in_work.discard(job.identity)
         results = [Path(m.target) for m in job.commit.moves if _suffix_of(job, m)]
         self._remove(job)
         return results

@@ -1,0 +1,54 @@
+"""The log: one line an event, whatever stands in a file name."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+import structlog
+
+from mineru_daemon import log
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("plain name.pdf", "plain name.pdf"),
+        ("über 文書 😀.pdf", "über 文書 😀.pdf"),
+        ("a\nb", r"a\nb"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\u202egnp.exe", r"\u202egnp.exe"),
+        ("bad\udcff", r"bad\udcff"),
+        ("line\u2028sep", r"line\u2028sep"),
+    ],
+)
+def test_what_could_disturb_a_terminal_is_escaped(name, shown):
+    assert log.printable(name) == shown
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_every_event_is_one_line_without_control_characters(capsys, form):
+    log.configure("info", form)
+    structlog.get_logger().info("claimed", file="a\n\x1b[2J\udcff.pdf")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "\x1b[2J" not in line
+    assert "claimed" in line
+    if form == "json":
+        assert json.loads(line)["file"] == r"a\n\x1b[2J\udcff.pdf"
+
+
+def test_the_level_bounds_what_is_logged(capsys):
+    log.configure("warning", "json")
+    structlog.get_logger().info("quiet")
+    structlog.get_logger().warning("loud")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["loud"]
+
+
+def test_libraries_are_heard_only_when_something_is_wrong(capsys):
+    log.configure("info", "json")
+    logging.getLogger("some.library").warning("chatter")
+    logging.getLogger("some.library").error("broken\nthing")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"] == r"broken\nthing"
+    assert json.loads(line)["logger"] == "some.library"

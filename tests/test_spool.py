@@ -1,0 +1,284 @@
+"""Claim and commit, without crashes; what a kill does is in test_crash."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mineru_daemon.errors import AlreadyRunningError, ConfigError
+from mineru_daemon.results import ErrorInfo
+from mineru_daemon.spool import Spool, prepare_folders
+from mineru_daemon.storage import digest, identity
+
+
+@pytest.fixture
+def spool(settings):
+    with Spool.opened(settings) as opened:
+        yield opened
+
+
+def deliver(settings, name="scan.pdf", content="content"):
+    path = settings.inbox / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+def outputs(text="{}"):
+    return {".md": lambda s: s.write("md"), ".json": lambda s: s.write(text)}
+
+
+def names(folder):
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+
+
+def claim(spool, path):
+    job = spool.claim(path, identity(path))
+    assert job is not None
+    return job
+
+
+def test_a_claimed_file_is_in_the_spool_and_nowhere_else(settings, spool):
+    path = deliver(settings)
+    job = claim(spool, path)
+    assert not path.exists()
+    assert job.document.read_text() == "content"
+
+
+def test_a_committed_file_leaves_results_and_original_and_an_empty_spool(settings, spool):
+    job = claim(spool, deliver(settings))
+    results = spool.commit(job, "success", outputs(), "0")
+    assert names(settings.outbox) == ["scan.pdf.json", "scan.pdf.md"]
+    assert [path.name for path in results] == ["scan.pdf.md", "scan.pdf.json"]
+    assert names(settings.done) == ["scan.pdf"]
+    assert names(settings.spool / "jobs") == []
+
+
+def test_a_failed_original_lies_beside_its_reason(settings, spool):
+    job = claim(spool, deliver(settings))
+    spool.commit(job, "failed", {".json": lambda s: s.write("{}")}, "0")
+    assert names(settings.failed) == ["scan.pdf", "scan.pdf.json"]
+    assert names(settings.outbox) == names(settings.done) == []
+
+
+def test_a_name_that_comes_again_never_overwrites(settings, spool):
+    for text in ("1", "2", "3"):
+        job = claim(spool, deliver(settings, content=text))
+        spool.commit(job, "success", outputs(text), None)
+    assert names(settings.done) == ["scan-2.pdf", "scan-3.pdf", "scan.pdf"]
+    for name, text in (("scan", "1"), ("scan-2", "2"), ("scan-3", "3")):
+        assert (settings.done / f"{name}.pdf").read_text() == text
+        assert (settings.outbox / f"{name}.pdf.json").read_text() == text
+
+
+def test_a_name_taken_in_any_folder_is_taken_for_all(settings, spool):
+    (settings.outbox / "scan.pdf.md").write_text("a person's own")
+    spool.commit(claim(spool, deliver(settings)), "success", outputs(), None)
+    assert names(settings.done) == ["scan-2.pdf"]
+    assert (settings.outbox / "scan.pdf.md").read_text() == "a person's own"
+
+
+def test_a_name_taken_between_decision_and_rename_sends_all_to_the_next(
+    settings, spool, monkeypatch
+):
+    job = claim(spool, deliver(settings))
+    decide, first = spool._decide, True
+
+    def decide_and_be_overtaken(*arguments):
+        nonlocal first
+        decide(*arguments)
+        if first:
+            (settings.outbox / "scan.pdf.json").write_text("overtaken")
+        first = False
+
+    monkeypatch.setattr(spool, "_decide", decide_and_be_overtaken)
+    spool.commit(job, "success", outputs(), None)
+    assert names(settings.done) == ["scan-2.pdf"]
+    assert names(settings.outbox) == ["scan-2.pdf.json", "scan-2.pdf.md", "scan.pdf.json"]
+    assert (settings.outbox / "scan.pdf.json").read_text() == "overtaken"
+
+
+def test_subfolders_are_mirrored(settings, spool):
+    job = claim(spool, deliver(settings, "a/b/scan.pdf"))
+    spool.commit(job, "success", outputs(), None)
+    assert names(settings.done) == ["a/b/scan.pdf"]
+    assert "a/b/scan.pdf.json" in names(settings.outbox)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a b.pdf", "quo'te\".pdf", "new\nline.pdf", "-rf.pdf", "😀.pdf", "\u202egnp.pdf", "…", "*?[x]",
+     os.fsdecode(b"caf\xe9.pdf"), "x" * 251 + ".pdf", "ü" * 125 + ".pdf", "n", "a.pdf.json"],
+)  # fmt: skip
+def test_any_name_a_file_system_takes_works(settings, spool, name):
+    job = claim(spool, deliver(settings, name))
+    assert type(job).load(job.folder) == job
+    spool.commit(job, "success", outputs(), None)
+    (done,) = names(settings.done)
+    assert sorted(names(settings.outbox)) == [f"{done}.json", f"{done}.md"]
+    if len(os.fsencode(name)) < 250:
+        assert done == name
+
+
+def test_deleting_keeps_nothing_but_failures(make_settings):
+    settings = make_settings(on_success="delete")
+    with Spool.opened(settings) as spool:
+        spool.commit(claim(spool, deliver(settings, "good")), "success", outputs(), None)
+        spool.commit(claim(spool, deliver(settings, "bad")), "failed", outputs(), None)
+    assert names(settings.done) == names(settings.inbox) == []
+    assert "bad" in names(settings.failed)
+
+
+def test_keeping_leaves_the_original_untouched_and_remembers_it(make_settings):
+    settings = make_settings(on_success="keep")
+    path = deliver(settings)
+    before = identity(path)
+    with Spool.opened(settings) as spool:
+        assert spool.ledger is not None
+        job = claim(spool, path)
+        assert not spool.ledger.has(before)
+        spool.commit(job, "success", outputs(), digest(path))
+        assert identity(path) == before
+    with Spool.opened(settings) as spool:
+        assert spool.ledger is not None
+        assert spool.ledger.has(before)
+        os.utime(path, ns=(1, 1))
+        assert not spool.ledger.has(identity(path))
+        assert spool.claim(path, identity(path)) is None, "same path, same content"
+        assert spool.ledger.has(identity(path))
+        path.write_text("something else")
+        assert spool.claim(path, identity(path)) is not None
+    assert names(settings.done) == []
+
+
+def test_a_file_that_changed_since_it_was_seen_is_left_where_it_is(settings, spool):
+    path = deliver(settings)
+    seen = identity(path)
+    path.write_text("longer content")
+    assert spool.claim(path, seen) is None
+    assert path.read_text() == "longer content"
+    assert names(settings.spool / "jobs") == []
+
+
+def test_a_file_that_is_being_written_is_left_where_it_is(settings, spool):
+    path = deliver(settings)
+    with path.open("a"):
+        assert spool.claim(path, identity(path)) is None
+    assert path.exists()
+    assert claim(spool, path)
+
+
+def test_a_file_that_is_gone_is_no_claim(settings, spool):
+    path = deliver(settings)
+    seen = identity(path)
+    path.unlink()
+    assert spool.claim(path, seen) is None
+    assert names(settings.spool / "jobs") == []
+
+
+def test_an_undone_claim_does_not_overwrite_what_came_meanwhile(settings, spool, monkeypatch):
+    path = deliver(settings)
+    seen = identity(path)
+    rename = Path.rename
+
+    def rename_then_deliver_again(source, target):
+        moved = rename(source, target)
+        if source == path:
+            Path(target).write_text("changed behind our back")
+            path.write_text("second delivery")
+        return moved
+
+    monkeypatch.setattr(Path, "rename", rename_then_deliver_again)
+    assert spool.claim(path, seen) is None
+    monkeypatch.undo()
+    assert path.read_text() == "second delivery"
+    assert (settings.inbox / "scan-2.pdf").read_text() == "changed behind our back"
+
+
+def test_a_claim_can_carry_the_reason_to_set_the_file_aside(settings, spool):
+    path = deliver(settings)
+    job = spool.claim(path, identity(path), reason=ErrorInfo(code="empty", message="It is empty."))
+    assert job is not None
+    assert spool.recover()[0].reason == {"code": "empty", "message": "It is empty."}
+
+
+def test_open_jobs_are_recovered_oldest_first(settings, spool):
+    ids = [claim(spool, deliver(settings, name)).id for name in ("c", "a", "b")]
+    assert [job.id for job in spool.recover()] == ids
+
+
+def test_a_job_whose_state_was_lost_is_rebuilt_from_its_document(settings, spool):
+    job = claim(spool, deliver(settings))
+    (job.folder / "job.json").write_text("")
+    (found,) = spool.recover()
+    assert found.name == "scan.pdf"
+    spool.commit(found, "success", outputs(), None)
+    assert names(settings.done) == ["scan.pdf"]
+
+
+def test_a_commit_waits_while_its_folder_is_another_one(settings, spool, tmp_path):
+    job = claim(spool, deliver(settings))
+    publish = spool._publish
+    spool._publish = lambda job: (_ for _ in ()).throw(KeyboardInterrupt)
+    with pytest.raises(KeyboardInterrupt):
+        spool.commit(job, "success", outputs(), None)
+    spool._publish = publish
+    away = tmp_path / "unmounted"
+    settings.outbox.rename(away)
+    settings.outbox.mkdir()
+    (waiting,) = spool.recover()
+    with pytest.raises(OSError, match="mount it again"):
+        spool.finish(waiting)
+    settings.outbox.rmdir()
+    away.rename(settings.outbox)
+    spool.finish(waiting)
+    assert names(settings.outbox) == ["scan.pdf.json", "scan.pdf.md"]
+    assert names(settings.done) == ["scan.pdf"]
+
+
+def test_a_second_daemon_on_the_same_spool_is_refused(settings, spool):
+    with (
+        pytest.raises(AlreadyRunningError, match="Another mineru-daemon already works"),
+        Spool.opened(settings),
+    ):
+        pass
+
+
+def test_missing_folders_are_made(make_settings, tmp_path):
+    settings = make_settings().model_copy(update={"outbox": tmp_path / "x" / "y"})
+    prepare_folders(settings)
+    assert settings.outbox.is_dir()
+
+
+def test_unusable_folders_are_each_told_in_a_sentence(make_settings, tmp_path):
+    (tmp_path / "file").write_text("")
+    settings = make_settings().model_copy(
+        update={"outbox": tmp_path / "file", "done": tmp_path / "file" / "below"}
+    )
+    with pytest.raises(ConfigError) as caught:
+        prepare_folders(settings)
+    first, second = str(caught.value).splitlines()
+    assert "outbox" in first
+    assert "is not a folder" in first
+    assert "done" in second
+    assert "cannot be created" in second
+
+
+def test_a_folder_that_cannot_be_written_is_refused(settings):
+    settings.outbox.chmod(0o555)
+    for folder in settings.outbox.parents:
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o755)
+    child = os.fork()
+    if child == 0:
+        if os.geteuid() == 0:
+            os.setuid(65534)  # root may write anywhere, nobody may not
+        try:
+            prepare_folders(settings)
+        except ConfigError as error:
+            told = f"The outbox folder {settings.outbox} cannot be written by user id" in str(error)
+            os._exit(0 if told else 1)
+        os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
