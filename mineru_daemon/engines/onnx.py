@@ -49,8 +49,7 @@ class Session:
         options.inter_op_num_threads = plan.inter
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        # The arena keeps the largest run's memory for good; sizes differ from page to page.
-        options.enable_cpu_mem_arena = False
+        options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
         options.log_severity_level = LOG_FATAL
         for pool in ("intra_op", "inter_op"):

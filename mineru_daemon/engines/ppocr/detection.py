@@ -7,7 +7,7 @@ middle. Reading the lines is left to `recognition`, their order to `lines`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 Quads = npt.NDArray[np.float32]
 
 STRIDE = 32
-"""The network halves its input five times."""
+"""The network halves its input five times: sides are multiples of it."""
 
 MAP_THRESHOLD = 0.3
 """A pixel of the map above it is text. As PaddleOCR's configuration of PP-OCR."""
@@ -32,6 +32,12 @@ UNCLIP_RATIO = 1.6
 
 SMALLEST_REGION = 3.0
 """Shorter side of a region in pixels of the map below which it is noise."""
+
+SECOND_LOOK = 2.0
+"""How much larger a page of small print is looked at again."""
+
+SMALL_PRINT_SHARE = 0.1
+"""Share of regions that are long but too thin, to the others, that makes small print."""
 
 MOST_REGIONS = 3000
 """Bound on the regions of one page, so that a page of noise ends."""
@@ -46,19 +52,31 @@ class Detector:
         self._input = session.inputs[0]
         self._longest_side = longest_side
 
-    def prepare(self, image: Pixels) -> npt.NDArray[np.float32]:
-        """The network's input (1, 3, h, w) for an RGB image (H, W, 3)."""
-        size = input_size(image.shape[1], image.shape[0], self._longest_side)
-        resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        return normalised(np.asarray(resized, np.uint8))[None]
+    def find(self, image: Pixels, before_run: Callable[[], None]) -> Quads:
+        """Corners of the lines on an RGB image (H, W, 3), as `quads` gives them.
 
-    def probabilities(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        A page whose print turns out too small for the first look is looked at again,
+        larger. `before_run` precedes every run.
+        """
+        height, width = image.shape[:2]
+        before_run()
+        found, too_thin = quads(self._map(image, self._longest_side), width, height)
+        if too_thin > SMALL_PRINT_SHARE * len(found) and max(width, height) > self._longest_side:
+            before_run()
+            found, _ = quads(self._map(image, SECOND_LOOK * self._longest_side), width, height)
+        return found
+
+    def _map(self, image: Pixels, longest_side: float) -> npt.NDArray[np.float32]:
         """The map (h, w), values from 0 to 1."""
+        size = input_size(image.shape[1], image.shape[0], longest_side)
+        # Averaging keeps thin strokes that interpolation between four pixels would skip.
+        resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        prepared = normalised(np.asarray(resized, np.uint8))[None]
         output: npt.NDArray[np.float32] = self._session.run({self._input: prepared})[0][0, 0]
         return output
 
 
-def input_size(width: int, height: int, longest_side: int) -> tuple[int, int]:
+def input_size(width: int, height: int, longest_side: float) -> tuple[int, int]:
     """Width and height the network works at: multiples of 32, never enlarged by much."""
     scale = min(1.0, longest_side / max(width, height))
     return _multiple(width * scale), _multiple(height * scale)
@@ -76,33 +94,42 @@ def normalised(image: Pixels) -> npt.NDArray[np.float32]:
     return planes
 
 
-def quads(probabilities: npt.NDArray[np.float32], width: int, height: int) -> Quads:
-    """Corners of the lines on a page of `width` x `height` pixels.
+def quads(probabilities: npt.NDArray[np.float32], width: int, height: int) -> tuple[Quads, int]:
+    """Corners of the lines on a page of `width` x `height` pixels, and a count.
 
-    Shape (n, 4, 2), in pixels of the page: top left, top right, bottom right, bottom
-    left of each line as it stands on the page, clipped to the page.
+    The corners have the shape (n, 4, 2), in pixels of the page: top left, top right,
+    bottom right, bottom left of each line as it stands on the page, clipped to it. The
+    count is of regions that have a line's length but are too thin to be trusted: print
+    that is too small for the map.
     """
-    found = list(_rectangles(probabilities))
-    if not found:
-        return np.zeros((0, 4, 2), np.float32)
     rows, columns = probabilities.shape
-    corners = np.stack(found) * np.array([width / columns, height / rows], np.float32)
-    return np.clip(corners, 0, np.array([width, height], np.float32))
+    found: list[Quads] = []
+    too_thin = 0
+    for middle, across, down, angle in _regions(probabilities):
+        if min(across, down) >= SMALLEST_REGION:
+            growth = 2 * (across * down * UNCLIP_RATIO / (2 * (across + down)))
+            corners = _corners(middle, across + growth, down + growth, angle)
+            found.append(_from_top_left(corners))
+        elif max(across, down) >= 4 * SMALLEST_REGION:
+            too_thin += 1
+    if not found:
+        return np.zeros((0, 4, 2), np.float32), too_thin
+    scale = np.array([width / columns, height / rows], np.float32)
+    return np.clip(np.stack(found) * scale, 0, np.array([width, height], np.float32)), too_thin
 
 
-def _rectangles(probabilities: npt.NDArray[np.float32]) -> Iterator[Quads]:
-    """Corners (4, 2) of the grown regions, in pixels of the map."""
+def _regions(
+    probabilities: npt.NDArray[np.float32],
+) -> Iterator[tuple[Sequence[float], float, float, float]]:
+    """Middle, width, height and angle of the regions that the map is sure of."""
     text = (probabilities > MAP_THRESHOLD).astype(np.uint8)
     mask = cv2.dilate(text, np.ones((2, 2), np.uint8))
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     for contour in contours[:MOST_REGIONS]:
-        middle, (width, height), angle = cv2.minAreaRect(contour)
-        if min(width, height) < SMALLEST_REGION:
-            continue
-        if _mean_inside(probabilities, _corners(middle, width, height, angle)) < BOX_THRESHOLD:
-            continue
-        growth = 2 * (width * height * UNCLIP_RATIO / (2 * (width + height)))
-        yield _from_top_left(_corners(middle, width + growth, height + growth, angle))
+        middle, (across, down), angle = cv2.minAreaRect(contour)
+        inside = _mean_inside(probabilities, _corners(middle, across, down, angle))
+        if inside >= BOX_THRESHOLD:
+            yield middle, across, down, angle
 
 
 def _corners(middle: Sequence[float], width: float, height: float, angle: float) -> Quads:

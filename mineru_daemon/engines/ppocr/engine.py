@@ -78,9 +78,8 @@ class PPOCREngine:
 
     def warm_up(self) -> None:
         """Run both models once on a small empty image."""
-        self._detector.probabilities(
-            self._detector.prepare(np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8))
-        )
+        page = np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8)
+        self._detector.find(page, lambda: None)
         blank = np.zeros((recognition.CROP_HEIGHT, recognition.SMALLEST_WIDTH, 3), np.uint8)
         self._recogniser.read([blank], lambda: None)
 
@@ -113,14 +112,8 @@ class PPOCREngine:
     def _lines(
         self, image: detection.Pixels, progress: Progress, timings: defaultdict[str, float]
     ) -> list[lines.TextLine]:
-        height, width = image.shape[:2]
-        with _timed(timings, "preprocess"):
-            prepared = self._detector.prepare(image)
-        progress("inference.detection")
         with _timed(timings, "inference.detection"):
-            probabilities = self._detector.probabilities(prepared)
-        with _timed(timings, "postprocess"):
-            quads = detection.quads(probabilities, width, height)
+            quads = self._detector.find(image, lambda: progress("inference.detection"))
         with _timed(timings, "preprocess"):
             crops = [recognition.crop(image, quad) for quad in quads]
         with _timed(timings, "inference.recognition"):

@@ -38,5 +38,5 @@ def locate(package: str = PACKAGE) -> Weights:
 
 def _present(path: Path) -> Path:
     if not path.is_file():
-        raise EngineError(f"The weights {path} are missing: reinstall the package {PACKAGE}.")
+        raise EngineError(f"The weight file {path} is missing: reinstall the package {PACKAGE}.")
     return path

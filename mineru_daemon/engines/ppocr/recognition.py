@@ -28,7 +28,7 @@ SMALLEST_WIDTH = 48
 UPRIGHT_RATIO = 1.5
 """A box this much taller than wide holds a line that is turned (as in PaddleOCR)."""
 
-BATCH_LINES = 6
+BATCH_LINES = 1
 """Lines per run at most."""
 
 BATCH_WIDTH = 4096

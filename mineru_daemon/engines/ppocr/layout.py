@@ -1,0 +1,159 @@
+"""Finding the regions of a page: image -> boxes with a type and a score.
+
+The network is PicoDet ("PP-PicoDet: A Better Real-Time Object Detector on Mobile
+Devices", Yu et al. 2021) trained on CDLA, a set of Chinese scientific pages. What the
+regions mean for the lines of the page is decided by `structure`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from mineru_daemon.engines.onnx import Session
+from mineru_daemon.results import BlockType
+
+Pixels = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of the page."""
+
+WIDTH, HEIGHT = 608, 800
+"""Size of the network's input, fixed in its graph. Pages are stretched to it, as they
+were when it was trained."""
+
+STRIDES = (8, 16, 32, 64)
+"""Pixels of the input between neighbouring cells, for each of the network's four heads."""
+
+TYPES: tuple[BlockType, ...] = (
+    "text",
+    "title",
+    "image",
+    "image_caption",
+    "table",
+    "table_caption",
+    "header",
+    "footer",
+    "ref_text",
+    "equation",
+)
+"""Types by class number: CDLA's text, title, figure, figure caption, table, table
+caption, header, footer, reference, equation (the names in the model's metadata)."""
+
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+"""Of the channels in 0..1, as in ImageNet and in PaddleDetection's configuration."""
+
+THRESHOLD = 0.4
+"""Score from which on a box is believed. Low, as `structure` checks boxes against lines."""
+
+SAME_OVERLAP = 0.5
+"""Intersection over union from which on two boxes of one type are the same thing."""
+
+ANY_OVERLAP = 0.7
+"""The same for two boxes of different types."""
+
+MOST_CANDIDATES = 1000
+"""Bound on the boxes of one page that are compared with each other."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Part of a page that holds one thing."""
+
+    type: BlockType
+    box: Box
+    score: float
+    """From 0 to 1."""
+
+
+class Layout:
+    """Finds the regions of a page."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._input = session.inputs[0]
+
+    def regions(self, image: Pixels) -> list[Region]:
+        """Regions of an RGB image (H, W, 3), the surest first."""
+        outputs = self._session.run({self._input: prepared(image)})
+        heads = len(STRIDES)
+        scores = [output[0] for output in outputs[:heads]]
+        distances = [output[0] for output in outputs[heads:]]
+        return decoded(scores, distances, image.shape[1], image.shape[0])
+
+
+def prepared(image: Pixels) -> Floats:
+    """The network's input (1, 3, 800, 608) for an RGB image (H, W, 3)."""
+    # Averaging keeps thin strokes, which a page shrunk by picking pixels would lose.
+    resized = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    planes = np.empty((1, 3, HEIGHT, WIDTH), np.float32)
+    for channel in range(3):
+        factor = np.float32(1 / (255 * DEVIATION[channel]))
+        np.multiply(resized[:, :, channel], factor, out=planes[0, channel])
+        planes[0, channel] -= MEAN[channel] / DEVIATION[channel]
+    return planes
+
+
+def decoded(
+    scores: Sequence[Floats], distances: Sequence[Floats], width: int, height: int
+) -> list[Region]:
+    """Regions on a page of `width` x `height` pixels, the surest first.
+
+    Each head gives for its cells, row by row, the scores of the classes (cells, 10) and
+    for the left, top, right and bottom edge the distribution of its distance from the
+    cell's middle over whole strides (cells, 4 * 8): the "general distribution" of
+    "Generalized Focal Loss", Li et al. 2020.
+    """
+    found_boxes, found_scores, found_types = [], [], []
+    for stride, score, distance in zip(STRIDES, scores, distances, strict=True):
+        cells, types = np.nonzero(score > THRESHOLD)
+        found_boxes.append(_boxes(cells, distance, stride))
+        found_scores.append(score[cells, types])
+        found_types.append(types)
+    boxes, sure, kinds = (np.concatenate(one) for one in (found_boxes, found_scores, found_types))
+    order = np.argsort(-sure, kind="stable")[:MOST_CANDIDATES]
+    boxes = np.clip(boxes[order], 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
+    boxes *= np.array([width / WIDTH, height / HEIGHT] * 2)
+    return [
+        Region(TYPES[kinds[order[i]]], _box(boxes[i]), float(sure[order[i]]))
+        for i in _distinct(boxes, kinds[order])
+    ]
+
+
+def _boxes(cells: npt.NDArray[np.intp], distance: Floats, stride: int) -> Floats:
+    """Boxes (n, 4) in pixels of the input around the middles of the given cells."""
+    columns = -(-WIDTH // stride)
+    middles = (np.stack([cells % columns, cells // columns], 1) + 0.5) * stride
+    bins = distance[cells].reshape(len(cells), 4, -1)
+    weights = np.exp(bins - bins.max(2, keepdims=True))
+    steps = (weights * np.arange(bins.shape[2])).sum(2) / weights.sum(2)
+    away = steps * stride * np.array([-1, -1, 1, 1])
+    return np.asarray(np.tile(middles, 2) + away, np.float32)
+
+
+def _distinct(boxes: Floats, kinds: npt.NDArray[np.intp]) -> list[int]:
+    """Indices of boxes that are not a surer one's double; boxes come surest first."""
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left = np.arange(len(boxes))
+    kept = []
+    while len(left):
+        first, left = left[0], left[1:]
+        kept.append(int(first))
+        low = np.maximum(boxes[left, :2], boxes[first, :2])
+        high = np.minimum(boxes[left, 2:], boxes[first, 2:])
+        common = np.prod(np.maximum(high - low, 0), axis=1)
+        overlap = common / np.maximum(areas[left] + areas[first] - common, 1e-6)
+        bound = np.where(kinds[left] == kinds[first], SAME_OVERLAP, ANY_OVERLAP)
+        left = left[overlap <= bound]
+    return kept
+
+
+def _box(edges: Floats) -> Box:
+    left, top, right, bottom = (float(edge) for edge in edges)
+    return left, top, right, bottom
