@@ -18,11 +18,13 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mineru_daemon.errors import ConfigError, MineruError, StorageError
+from mineru_daemon.settings import FOLDER_NAMES, Settings
 from mineru_daemon.storage import replace_text
 
 UNIT = "mineru.service"
@@ -31,7 +33,9 @@ SHARE_GROUP = "mineru-share"
 SYSTEM_HOME = Path("/var/lib/mineru")
 PARENT = "mineru"
 """All folders lie below this one in the user's home: the sandbox mounts it as one."""
-FOLDERS = ("inbox", "outbox", "done", "failed", ".spool")
+FOLDERS = {name: str(Settings.model_fields[name].default) for name in FOLDER_NAMES}
+"""Setting -> default, which begins with `~/mineru/`."""
+CONFIG = Path("/etc/mineru/config.toml")
 
 MARK = "# Written by `mineru-daemon install"
 """How a file of ours begins; others are not replaced."""
@@ -199,15 +203,20 @@ def _account(entry: pwd.struct_passwd) -> Account:
     return Account(entry.pw_name, group, Path(entry.pw_dir), entry.pw_uid, entry.pw_gid)
 
 
-def system_plan(account: Account, command: Path) -> Plan:
-    """The system service: below /etc, with the user `mineru` made where no other is chosen."""
-    folders = account.home / PARENT
+def system_plan(account: Account, command: Path, config: Path | None = None) -> Plan:
+    """The system service: below /etc, with the user `mineru` made where no other is chosen.
+
+    The folders that `config` (by default /etc/mineru/config.toml) names are opened to the
+    service too.
+    """
+    config = config or CONFIG
+    folders = folders_of(account, config)
     unit = _fill(
         _template(UNIT),
         COMMAND=quoted_command(command),
         USER=account.name.replace("%", "%%"),
         GROUP=account.group.replace("%", "%%"),
-        FOLDERS=quoted_path(folders),
+        FOLDERS=" ".join(map(quoted_path, mounts_of(folders.values()))),
     )
     steps: list[Step] = [File(Path("/etc/systemd/system") / UNIT, unit)]
     advice = []
@@ -228,11 +237,46 @@ def system_plan(account: Account, command: Path) -> Plan:
         steps += _folders(account)
     steps.append(Command(("systemctl", "daemon-reload"), needs=Path("/run/systemd/system")))
     advice += [
-        f"Documents go into {folders / 'inbox'}, results come to {folders / 'outbox'}.",
-        "Start it: systemctl start mineru (at every boot: systemctl enable mineru)",
+        f"Documents go into {folders['inbox']}, results come to {folders['outbox']}.",
+        "Start it: systemctl start mineru (at every boot: systemctl enable mineru; after an "
+        "upgrade: systemctl restart mineru)",
     ]
     obstacles = _interpreter_obstacles(command, account)
+    obstacles += [
+        f"The {name} folder {folder} ({config}) does not exist; make it and give it to "
+        f"{account.name}."
+        for name, folder in folders.items()
+        if not folder.is_relative_to(account.home / PARENT) and not folder.is_dir()
+    ]
     return Plan(tuple(steps), tuple(obstacles), tuple(advice))
+
+
+def folders_of(account: Account, config: Path) -> dict[str, Path]:
+    """The folders that the daemon will use, by the names of their settings."""
+    try:
+        chosen = tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        chosen = {}  # The daemon will say what is wrong with it.
+    # Where "~" leads is the service's user's to say, so the settings' own reading is no help.
+    return {
+        name: account.home / re.sub("^~/", "", str(chosen.get(name, default)))
+        for name, default in FOLDERS.items()
+    }
+
+
+def mounts_of(folders: Iterable[Path]) -> list[Path]:
+    """What is mounted into the sandbox so that `folders` are there, as few as possible.
+
+    Folders side by side are opened by the one that holds them, because rename does not
+    cross mounts; a folder on its own is opened alone, and nothing right below the root.
+    """
+    folders = list(folders)
+    parents = [folder.parent for folder in folders]
+    found = {
+        parent if parents.count(parent) > 1 and len(parent.parts) > 2 else folder
+        for folder, parent in zip(folders, parents, strict=True)
+    }
+    return sorted(one for one in found if not any(outer in found for outer in one.parents))
 
 
 def user_plan(account: Account, command: Path) -> Plan:
@@ -255,7 +299,7 @@ def user_plan(account: Account, command: Path) -> Plan:
 
 
 def _folders(account: Account) -> list[Folder]:
-    names = (PARENT, *(f"{PARENT}/{folder}" for folder in FOLDERS))
+    names = (PARENT, *(default.removeprefix("~/") for default in FOLDERS.values()))
     return [Folder(account.home, name, account) for name in names]
 
 

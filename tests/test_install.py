@@ -51,6 +51,11 @@ def plan() -> Plan:
     return install.system_plan(myself(), COMMAND)
 
 
+@pytest.fixture(autouse=True)
+def _no_configuration_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(install, "CONFIG", tmp_path / "no-config.toml")
+
+
 def test_unit_and_folders_are_put_in_place(root: Path, plan: Plan) -> None:
     lines = list(install.carry_out(plan, root))
     unit = root / "etc/systemd/system/mineru.service"
@@ -292,6 +297,45 @@ def test_a_folder_closed_to_the_service_user_is_refused(
     (obstacle,) = install.system_plan(stranger, script).obstacles
     assert obstacle.startswith(f"The user them may not enter or run {closed};")
     assert install.system_plan(myself(), script).obstacles == ()
+
+
+def test_folders_that_the_configuration_names_are_opened(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    inbox, outbox = tmp_path / "scans/inbox", tmp_path / "scans/outbox"
+    config.write_text(f'inbox = "{inbox}"\noutbox = "{outbox}"\ndone = "~/archive"\n')
+    inbox.mkdir(parents=True)
+    plan = install.system_plan(myself(), COMMAND, config)
+    unit = next(step.text for step in plan.steps if isinstance(step, File))
+    assert f'\nBindPaths="/home/me/archive" "/home/me/mineru" "{tmp_path}/scans"\n' in unit
+    assert plan.obstacles[1:] == (
+        f"The outbox folder {outbox} ({config}) does not exist; make it and give it to me.",
+        f"The done folder /home/me/archive ({config}) does not exist; make it and give it to me.",
+    )
+    assert any(str(inbox) in line for line in plan.advice)
+
+
+@pytest.mark.parametrize("text", ["inbox = ", "\xff", "colour = 3"])
+def test_a_configuration_that_cannot_be_read_is_the_daemons_business(
+    tmp_path: Path, text: str
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(text, encoding="latin-1")
+    plan = install.system_plan(myself(), COMMAND, config)
+    assert plan.steps == install.system_plan(myself(), COMMAND, tmp_path / "none").steps
+
+
+@pytest.mark.parametrize(
+    ("folders", "mounts"),
+    [
+        (["/a/b/in", "/a/b/out"], ["/a/b"]),
+        (["/a/b/in", "/a/c/out"], ["/a/b/in", "/a/c/out"]),
+        # Nobody means all of /srv when naming two folders in it.
+        (["/srv/in", "/srv/out"], ["/srv/in", "/srv/out"]),
+        (["/a/b/in", "/a/b/out", "/a/b/old/done"], ["/a/b"]),
+    ],
+)
+def test_folders_side_by_side_are_one_mount(folders: list[str], mounts: list[str]) -> None:
+    assert install.mounts_of(map(Path, folders)) == list(map(Path, mounts))
 
 
 @pytest.mark.parametrize(
