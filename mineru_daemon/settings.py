@@ -239,13 +239,14 @@ class Settings(BaseSettings):
             for other in FOLDER_NAMES[i + 1 :]:
                 if real[one] == real[other]:
                     raise ValueError(
-                        f"The folders {one} and {other} are the same, {real[one]}; give each its own"
+                        f"The folders {one} and {other} are the same, {real[one]}; "
+                        "give each its own"
                     )
                 for inner, outer in ((one, other), (other, one)):
                     if real[inner].is_relative_to(real[outer]):
                         raise ValueError(
-                            f"The folder {inner} ({real[inner]}) lies inside {outer} ({real[outer]}); "
-                            "put the folders side by side"
+                            f"The folder {inner} ({real[inner]}) lies inside {outer} "
+                            f"({real[outer]}); put the folders side by side"
                         )
         return self
 
