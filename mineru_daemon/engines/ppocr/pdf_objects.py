@@ -7,6 +7,7 @@ Reads PDFium's page objects, without drawing. Their meaning is left to `ruled_ta
 from __future__ import annotations
 
 import ctypes
+import itertools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -168,7 +169,7 @@ class _Reader:
                 continue
             if stroke.value:
                 ends = [*points, points[0]] if closed and len(points) > 2 else points
-                for (xa, ya), (xb, yb) in zip(ends, ends[1:], strict=False):
+                for (xa, ya), (xb, yb) in itertools.pairwise(ends):
                     self._ruling(xa, ya, xb, yb, thickness)
 
     def _subpaths(
@@ -197,9 +198,7 @@ class _Reader:
             if straight:
                 pdfium_c.FPDFPathSegment_GetPoint(segment, x, y)
                 points.append(
-                    self._frame.point(
-                        a * x.value + c * y.value + e, b * x.value + d * y.value + f
-                    )
+                    self._frame.point(a * x.value + c * y.value + e, b * x.value + d * y.value + f)
                 )
                 closed = closed or bool(pdfium_c.FPDFPathSegment_GetClose(segment))
         end()

@@ -9,6 +9,7 @@ rest is pure.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import math
 import re
 import unicodedata
@@ -199,7 +200,7 @@ def _address_call(function: Any) -> Callable[[Any, int], int | None]:
     """`function` of (handle, index), giving a plain address instead of a pointer object."""
     address = ctypes.cast(function, ctypes.c_void_p).value
     prototype = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
-    return prototype(address)  # type: ignore[arg-type,return-value]
+    return prototype(address)  # type: ignore[arg-type]
 
 
 def _read(text_page: Any, frame: Frame) -> Glyphs:
@@ -324,7 +325,8 @@ def _style(
         font=font.name,
         bold=font.bold or stroked,
         italic=font.italic,
-        invisible=mode in (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP)
+        invisible=mode
+        in (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP)
         or bool(plain and alpha.value == 0),
         colour=(red.value, green.value, blue.value) if plain else None,
         angle=_turn(matrix.a, matrix.b, frame.rotation),
@@ -429,10 +431,8 @@ def build_lines(glyphs: Glyphs, width: float, height: float) -> list[PrintedLine
     """Lines in the order in which they begin in the file; page size in points."""
     lines: list[PrintedLine] = []
     for angle, members in glyphs.by_angle.items():
-        columns: list[Glyph] = []
-        if angle == 0:
-            members, columns = _split_vertical(members, width)
-        lines += _lines_of(members, angle, width, height, vertical=False)
+        rows, columns = _split_vertical(members, width) if angle == 0 else (members, [])
+        lines += _lines_of(rows, angle, width, height, vertical=False)
         lines += _lines_of(columns, 90, width, height, vertical=True)
     return lines
 
@@ -542,7 +542,6 @@ def _drop_doubles(runs: list[_Run]) -> list[_Run]:
 def _merge(runs: list[_Run]) -> list[list[_Run]]:
     """Runs that stand side by side on one line, each group from left to right."""
     rows: list[list[_Run]] = []
-    # Taller runs first, so that raised and lowered signs find the line they belong to.
     open_rows: list[tuple[float, float, list[_Run]]] = []
     for run in sorted(runs, key=lambda one: one.v0 + one.v1):
         best: tuple[float, list[_Run]] | None = None
@@ -648,8 +647,7 @@ def _words(glyphs: list[Glyph]) -> list[list[Glyph]]:
     if len(glyphs) >= 6 and singles > 0.7 * len(words) and singles >= 5:
         # L e t t e r s set apart: words are parted by more than the usual distance.
         gaps = [
-            _gap(left, right) / max(left.em, right.em)
-            for left, right in zip(glyphs, glyphs[1:], strict=False)
+            _gap(left, right) / max(left.em, right.em) for left, right in itertools.pairwise(glyphs)
         ]
         usual = median(gaps) + SPACE_GAP
         if sum(gap > usual for gap in gaps) < len(gaps) / 3:
@@ -661,7 +659,7 @@ def _parted(
     glyphs: list[Glyph], threshold: float, marked: float, *, trust_file: bool = True
 ) -> list[list[Glyph]]:
     words = [[glyphs[0]]]
-    for before, glyph in zip(glyphs, glyphs[1:], strict=False):
+    for before, glyph in itertools.pairwise(glyphs):
         limit = marked if glyph.spaced else threshold
         if _apart(before, glyph, limit) or (
             trust_file and glyph.spaced == 2 and not (_is_cjk(before.text) and _is_cjk(glyph.text))
@@ -686,10 +684,14 @@ def _gap(before: Glyph, glyph: Glyph) -> float:
 
 def _is_cjk(text: str) -> bool:
     """Set in a square: ideographs, kana, hangul, full-width forms."""
-    return "\u2e80" <= text <= "\u9fff" or "\uac00" <= text <= "\ud7af" or (
-        "\uf900" <= text <= "\ufaff" or "\uff00" <= text <= "\uffef" or text >= "\U00020000"
+    return (
+        "\u2e80" <= text <= "\u9fff"
+        or "\uac00" <= text <= "\ud7af"
+        or ("\uf900" <= text <= "\ufaff" or "\uff00" <= text <= "\uffef" or text >= "\U00020000")
     )
 
 
 def _is_right_to_left(text: str) -> bool:
-    return "\u0590" <= text <= "\u08ff" or "\ufb1d" <= text <= "\ufdff" or "\ufe70" <= text <= "\ufefc"
+    return (
+        "\u0590" <= text <= "\u08ff" or "\ufb1d" <= text <= "\ufdff" or "\ufe70" <= text <= "\ufefc"
+    )
