@@ -19,6 +19,7 @@ from mineru_daemon.results import BlockType
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Numbers = npt.NDArray[np.intp]
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels of the page."""
@@ -57,6 +58,9 @@ SAME_OVERLAP = 0.5
 
 ANY_OVERLAP = 0.7
 """The same for two boxes of different types."""
+
+BINS = 8
+"""Whole strides over which the distance of an edge is distributed: 0 to 7."""
 
 MOST_CANDIDATES = 1000
 """Bound on the boxes of one page that are compared with each other."""
@@ -110,34 +114,36 @@ def decoded(
     cell's middle over whole strides (cells, 4 * 8): the "general distribution" of
     "Generalized Focal Loss", Li et al. 2020.
     """
-    found_boxes, found_scores, found_types = [], [], []
+    found_boxes, found_scores, found_kinds = [], [], []
     for stride, score, distance in zip(STRIDES, scores, distances, strict=True):
-        cells, types = np.nonzero(score > THRESHOLD)
+        cells, kinds_here = np.nonzero(score > THRESHOLD)
         found_boxes.append(_boxes(cells, distance, stride))
-        found_scores.append(score[cells, types])
-        found_types.append(types)
-    boxes, sure, kinds = (np.concatenate(one) for one in (found_boxes, found_scores, found_types))
+        found_scores.append(score[cells, kinds_here])
+        found_kinds.append(kinds_here)
+    sure: Floats = np.concatenate(found_scores)
     order = np.argsort(-sure, kind="stable")[:MOST_CANDIDATES]
-    boxes = np.clip(boxes[order], 0, [WIDTH, HEIGHT, WIDTH, HEIGHT])
-    boxes *= np.array([width / WIDTH, height / HEIGHT] * 2)
+    sure = sure[order]
+    kinds: Numbers = np.concatenate(found_kinds)[order]
+    boxes: Floats = np.concatenate(found_boxes)[order]
+    boxes = np.clip(boxes, 0, np.array([WIDTH, HEIGHT] * 2, np.float32))
+    boxes *= np.array([width / WIDTH, height / HEIGHT] * 2, np.float32)
     return [
-        Region(TYPES[kinds[order[i]]], _box(boxes[i]), float(sure[order[i]]))
-        for i in _distinct(boxes, kinds[order])
+        Region(TYPES[kinds[i]], _box(boxes[i]), float(sure[i])) for i in _distinct(boxes, kinds)
     ]
 
 
-def _boxes(cells: npt.NDArray[np.intp], distance: Floats, stride: int) -> Floats:
+def _boxes(cells: Numbers, distance: Floats, stride: int) -> Floats:
     """Boxes (n, 4) in pixels of the input around the middles of the given cells."""
     columns = -(-WIDTH // stride)
     middles = (np.stack([cells % columns, cells // columns], 1) + 0.5) * stride
-    bins = distance[cells].reshape(len(cells), 4, -1)
+    bins = distance[cells].reshape(len(cells), 4, BINS)
     weights = np.exp(bins - bins.max(2, keepdims=True))
-    steps = (weights * np.arange(bins.shape[2])).sum(2) / weights.sum(2)
+    steps = (weights * np.arange(BINS)).sum(2) / weights.sum(2)
     away = steps * stride * np.array([-1, -1, 1, 1])
     return np.asarray(np.tile(middles, 2) + away, np.float32)
 
 
-def _distinct(boxes: Floats, kinds: npt.NDArray[np.intp]) -> list[int]:
+def _distinct(boxes: Floats, kinds: Numbers) -> list[int]:
     """Indices of boxes that are not a surer one's double; boxes come surest first."""
     areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
     left = np.arange(len(boxes))
