@@ -108,8 +108,8 @@ def test_a_line_turned_by_90_degrees_is_read(engine: PPOCREngine) -> None:
 
 
 def test_small_print_on_a_large_page_is_read() -> None:
-    page = drawn([(1200, 2000, "The terms and conditions apply")], (2200, 4600))
-    assert texts(read(PPOCREngine(cpu.plan_threads(1), max_image_size=0), page)) == [
+    page = drawn([(200, 700, "The terms and conditions apply")], (800, 1500))
+    assert texts(read(PPOCREngine(cpu.plan_threads(1), detection_size=320), page)) == [
         "The terms and conditions apply"
     ]
 

@@ -80,8 +80,8 @@ class PPOCREngine:
         """Run both models once on a small empty image."""
         page = np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8)
         self._detector.find(page, lambda: None)
-        blank = np.zeros((recognition.CROP_HEIGHT, recognition.SMALLEST_WIDTH, 3), np.uint8)
-        self._recogniser.read([blank], lambda: None)
+        line = np.zeros((recognition.CROP_HEIGHT, recognition.NARROWEST, 3), np.uint8)
+        self._recogniser.read(line)
 
     def read(self, page: Page, progress: Progress) -> PageReading:
         """Read one page."""
@@ -114,17 +114,17 @@ class PPOCREngine:
     ) -> list[lines.TextLine]:
         with _timed(timings, "inference.detection"):
             quads = self._detector.find(image, lambda: progress("inference.detection"))
-        with _timed(timings, "preprocess"):
-            crops = [recognition.crop(image, quad) for quad in quads]
-        with _timed(timings, "inference.recognition"):
-            readings = self._recogniser.read(crops, lambda: progress("inference.recognition"))
-        return [
-            lines.TextLine(
-                tuple((float(x), float(y)) for x, y in quad), reading.text, reading.score
-            )
-            for quad, reading in zip(quads, readings, strict=True)
-            if reading.text.strip() and reading.score >= self._min_text_score
-        ]
+        found = []
+        for quad in quads:
+            with _timed(timings, "preprocess"):
+                crop = recognition.crop(image, quad)
+            progress("inference.recognition")
+            with _timed(timings, "inference.recognition"):
+                reading = self._recogniser.read(crop)
+            if reading.text.strip() and reading.score >= self._min_text_score:
+                corners = tuple((float(x), float(y)) for x, y in quad)
+                found.append(lines.TextLine(corners, reading.text, reading.score))
+        return found
 
     def _size_warning(self, width: int, height: int) -> list[str]:
         if max(width, height) >= self._min_image_size:
