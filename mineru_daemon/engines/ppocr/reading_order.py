@@ -1,0 +1,218 @@
+"""The order in which the parts of a page are read: columns, sections, rows.
+
+Pure functions on boxes of an upright page. A page is cut at gutters, the white strips
+between columns; whatever crosses a gutter (a title or a table over all columns) ends the
+columns above it and begins new ones below. White strips between the cells of rows that
+belong together (receipts, forms, lists of prices) are no gutters. What a part is, and
+how its lines make paragraphs, is left to `structure` and `paragraphs`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.results import BlockType
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels."""
+
+SLACK = 0.3
+"""By how much of its height a line's box may reach into a gutter: the detector's boxes are
+a little wider than the letters."""
+
+NARROWEST_GUTTER = 0.5
+"""Width of a gutter in line heights, after the slack on both sides."""
+
+SAME_ROW = 0.35
+"""Distance of the middles of two lines, in heights of the lower one, up to which they
+stand in one row."""
+
+ALIGNED = 0.6
+"""Share of the rows of the side with fewer rows that have a partner on the other side,
+from which on two sides are cells of common rows and no columns."""
+
+PROSE_EMS = 11.0
+"""Median width of prose in line heights: about four words."""
+
+PROSE_FILL = 0.6
+"""Share of its column's width that a line of prose fills at least, the last of a
+paragraph aside."""
+
+ROW_OVERLAP = 0.5
+"""Share of the lower one's height by which two items of one row overlap at least."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something to be put in order: a line, or a region that is read as one thing."""
+
+    box: Box
+    """On the page turned back by its slope."""
+    lines: tuple[TextLine, ...]
+    type: BlockType = "text"
+    """What the region that holds the line was taken for."""
+    region: int | None = None
+    """Number of that region; None for a line outside all regions."""
+    solid: bool = False
+    """Whether it is a whole region: a table, a picture, a formula."""
+
+    @property
+    def width(self) -> float:
+        """In pixels."""
+        return self.box[2] - self.box[0]
+
+    @property
+    def height(self) -> float:
+        """In pixels."""
+        return self.box[3] - self.box[1]
+
+    @property
+    def middle(self) -> float:
+        """Distance of its horizontal middle line from the top, in pixels."""
+        return (self.box[1] + self.box[3]) / 2
+
+
+def upright(corners: Iterable[tuple[float, float]], turn: float) -> Box:
+    """Box around corners after turning them back by `turn` radians.
+
+    A line that leans is higher than its letters: top and bottom are the means of the two
+    upper and the two lower corners.
+    """
+    cosine, sine = math.cos(turn), math.sin(turn)
+    turned = [(x * cosine + y * sine, y * cosine - x * sine) for x, y in corners]
+    heights = sorted(y for _, y in turned)
+    half = max(1, len(heights) // 2)
+    across = [x for x, _ in turned]
+    return min(across), sum(heights[:half]) / half, max(across), sum(heights[-half:]) / half
+
+
+def columns(items: Sequence[Item]) -> list[list[Item]]:
+    """Parts of the page in reading order; inside each, rows are read from top to bottom."""
+    if len(items) < 2:
+        return [list(items)] if items else []
+    heights = [item.height for item in items if not item.solid]
+    em = median(heights or [item.height for item in items])
+    best: list[list[Item]] = []
+    gained = 0.0
+    for gutter in _gutters(items, em):
+        parts, gain = _cut(items, gutter, em)
+        if gain > gained:
+            best, gained = parts, gain
+    if not best:
+        return [list(items)]
+    return [part for section in best for part in columns(section)]
+
+
+def rows(items: Iterable[Item]) -> list[list[Item]]:
+    """Rows from top to bottom, each from left to right."""
+    found: list[tuple[Item, list[Item]]] = []
+    for item in sorted(items, key=lambda one: one.box[1]):
+        for first, members in reversed(found[-3:]):
+            common = min(item.box[3], first.box[3]) - max(item.box[1], first.box[1])
+            if common >= ROW_OVERLAP * min(item.height, first.height):
+                members.append(item)
+                break
+        else:
+            found.append((item, [item]))
+    found.sort(key=lambda row: row[0].middle)
+    return [sorted(members, key=lambda one: one.box[0]) for _, members in found]
+
+
+def _gutters(items: Sequence[Item], em: float) -> list[float]:
+    """Where a column may begin: just left of edges at which items begin, in pixels."""
+    edges = sorted(_core(item)[0] for item in items)
+    starts = [
+        edge for before, edge in itertools.pairwise(edges) if edge - before >= NARROWEST_GUTTER * em
+    ]
+    return [start - NARROWEST_GUTTER * em / 2 for start in starts]
+
+
+def _core(item: Item) -> tuple[float, float]:
+    """Left and right of an item without the slack of its box."""
+    slack = 0.0 if item.solid else min(SLACK * item.height, item.width / 4)
+    return item.box[0] + slack, item.box[2] - slack
+
+
+def _cut(items: Sequence[Item], gutter: float, em: float) -> tuple[list[list[Item]], float]:
+    """The page cut at a gutter: parts in reading order, and how much text they set apart."""
+    parts: list[list[Item]] = []
+    whole: list[Item] = []
+    gain = 0.0
+    for section, crossed in _sections(items, gutter):
+        left = [item for item in section if item.box[0] + item.box[2] < 2 * gutter]
+        right = [item for item in section if item.box[0] + item.box[2] >= 2 * gutter]
+        if crossed or not are_columns(left, right, em):
+            whole += section
+            continue
+        if whole:
+            parts.append(whole)
+            whole = []
+        parts += [left, right]
+        gain += min(sum(map(_area, left)), sum(map(_area, right)))
+    if whole:
+        parts.append(whole)
+    return parts, gain
+
+
+def _sections(items: Sequence[Item], gutter: float) -> list[tuple[list[Item], bool]]:
+    """Runs of items from top to bottom, and whether they cross the gutter.
+
+    What stands in one row with something that crosses belongs to its run.
+    """
+    crossing = [item for item in items if _core(item)[0] < gutter < _core(item)[1]]
+    runs: list[tuple[list[Item], bool]] = []
+    for item in sorted(items, key=lambda one: one.middle):
+        crossed = any(
+            min(item.box[3], other.box[3]) - max(item.box[1], other.box[1])
+            >= ROW_OVERLAP * min(item.height, other.height)
+            for other in crossing
+        )
+        if not runs or runs[-1][1] != crossed:
+            runs.append(([], crossed))
+        runs[-1][0].append(item)
+    return runs
+
+
+def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
+    """Whether the left side is read to its end before the right one, not row by row."""
+    if not left or not right:
+        return False
+    gap = min(_core(item)[0] for item in right) - max(_core(item)[1] for item in left)
+    if gap < NARROWEST_GUTTER * em:
+        return False
+    if any(item.solid for item in (*left, *right)):
+        return True
+    if is_prose(left, em) and is_prose(right, em):
+        return True
+    return alignment(left, right) < ALIGNED
+
+
+def is_prose(items: Sequence[Item], em: float) -> bool:
+    """Whether most lines are wide and equally wide: running text, no cells."""
+    widths = sorted(item.width for item in items)
+    widest = widths[int(0.8 * (len(widths) - 1))]
+    full = sum(width >= PROSE_FILL * widest for width in widths)
+    return median(widths) >= PROSE_EMS * em and full >= PROSE_FILL * len(widths)
+
+
+def alignment(left: Sequence[Item], right: Sequence[Item]) -> float:
+    """Share of the rows of the emptier side that have a partner on the other side."""
+    fewer, more = sorted((rows(left), rows(right)), key=len)
+    middles = [(row[0].middle, row[0].height) for row in more]
+    partners = sum(
+        any(
+            abs(row[0].middle - middle) <= SAME_ROW * min(row[0].height, height)
+            for middle, height in middles
+        )
+        for row in fewer
+    )
+    return partners / len(fewer)
+
+
+def _area(item: Item) -> float:
+    return item.width * item.height

@@ -1,0 +1,308 @@
+"""Lines and regions of a page -> blocks with types, in reading order.
+
+Pure functions; the one entry point is `to_blocks`. A line belongs to the region that
+holds most of it; lines in no region make paragraphs by geometry, so that what the
+layout model misses is never lost. Order is left to `reading_order`, paragraphs to
+`paragraphs`, headings to `headings`, headers and footers to `furniture`, the inside of
+tables to `tables`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mineru_daemon.engines.ppocr import furniture, headings, paragraphs, reading_order
+from mineru_daemon.engines.ppocr.layout import Box, Region
+from mineru_daemon.engines.ppocr.lines import TextLine, slope
+from mineru_daemon.engines.ppocr.reading_order import Item
+from mineru_daemon.results import BBox, Block, BlockType, Line
+
+SOLID: frozenset[str] = frozenset({"table", "image", "equation"})
+"""Regions that are read as one thing."""
+
+CAPTIONS: frozenset[str] = frozenset({"table_caption", "image_caption"})
+
+HELD = 0.5
+"""Share of a line's area from which on a region holds it."""
+
+INSIDE = 0.8
+"""Share of a region's area from which on it is part of a table or picture around it."""
+
+SUREST_TABLE = 0.5
+"""Score from which on a table is believed: more than other regions, as it changes how its
+lines are read."""
+
+PICTURE_TEXT = 0.12
+"""Share of a picture's area that lines may cover. What holds more is a page of text that
+the model took for a picture: a receipt, a screenshot."""
+
+PICTURE_PAGE = 0.8
+"""Share of the page that a picture with text in it may cover."""
+
+FORMULA_LINES = 12
+"""Lines in a formula at most."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A paragraph or a solid region on its way to a block."""
+
+    rows: list[paragraphs.Row]
+    type: BlockType
+    text: str
+    size: float
+    """Median height of its lines, or what the caller gave for them."""
+    box: Box
+    region: Region | None
+
+
+def to_blocks(
+    lines: Sequence[TextLine],
+    regions: Sequence[Region],
+    width: int,
+    height: int,
+    sizes: Sequence[float] | None = None,
+) -> list[Block]:
+    """Blocks of an upright page of `width` x `height` pixels, in reading order.
+
+    `lines` may come from recognition or from a text layer, in the pixels that `regions`
+    use; `sizes` are their type sizes (any unit), if known better than from their heights.
+    A table's block has its lines and no content; pictures and formulas have the plain
+    text of the lines in them, if any.
+    """
+    turn = slope(lines)
+    size_of = dict(zip(map(id, lines), sizes, strict=True)) if sizes is not None else {}
+    parts: list[_Part] = []
+    for column in reading_order.columns(
+        _items(lines, _believed(regions, lines, width, height), turn)
+    ):
+        rows = reading_order.rows(column)
+        parts += [_part(group, size_of, regions) for group in paragraphs.paragraphs(rows)]
+    return _blocks(parts, width, height)
+
+
+def row_text(lines: Sequence[TextLine]) -> str:
+    """Lines in rows, each row a line of text: what is left of a table without structure."""
+    turn = slope(lines)
+    items = [Item(reading_order.upright(line.corners, turn), (line,)) for line in lines]
+    return "\n".join(_row_text(row) for row in reading_order.rows(items))
+
+
+def _believed(
+    regions: Sequence[Region], lines: Sequence[TextLine], width: int, height: int
+) -> list[Region | None]:
+    """The regions that count, at their places in the list; None for the others."""
+    kept: list[Region | None] = [
+        region if _is_plausible(region, lines, width * height) else None for region in regions
+    ]
+    solid = [region for region in kept if region is not None and region.type in SOLID]
+    for number, region in enumerate(kept):
+        if region is None or region.type in CAPTIONS:
+            continue
+        for outer in solid:
+            larger = _area(outer.box) > _area(region.box) or (
+                outer.score > region.score and region.type in SOLID
+            )
+            if outer is not region and larger and _share(region.box, outer.box) >= INSIDE:
+                kept[number] = None
+    return kept
+
+
+def _is_plausible(region: Region, lines: Sequence[TextLine], page: float) -> bool:
+    if region.type not in SOLID:
+        return True
+    held = [box for box in map(_bounds, lines) if _share(box, region.box) >= HELD]
+    if region.type == "table":
+        return region.score >= SUREST_TABLE and len(held) > 1
+    if region.type == "equation":
+        return len(held) <= FORMULA_LINES
+    covered = sum(map(_area, held)) / max(1.0, _area(region.box))
+    return not held or (covered <= PICTURE_TEXT and _area(region.box) <= PICTURE_PAGE * page)
+
+
+def _items(lines: Sequence[TextLine], regions: Sequence[Region | None], turn: float) -> list[Item]:
+    """Lines and solid regions as items to be put in order."""
+    inside: dict[int, list[TextLine]] = {
+        number: []
+        for number, region in enumerate(regions)
+        if region is not None and region.type in SOLID
+    }
+    items: list[Item] = []
+    for line in lines:
+        number = _holder(line, regions)
+        if number is not None and number in inside:
+            inside[number].append(line)
+            continue
+        region = regions[number] if number is not None else None
+        box = reading_order.upright(line.corners, turn)
+        items.append(Item(box, (line,), region.type if region else "text", number))
+    for number, members in inside.items():
+        region = regions[number]
+        if region is not None and (members or region.type == "image"):
+            left, top, right, bottom = region.box
+            corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+            box = reading_order.upright(corners, turn)
+            items.append(Item(box, tuple(members), region.type, number, solid=True))
+    return items
+
+
+def _holder(line: TextLine, regions: Sequence[Region | None]) -> int | None:
+    """Number of the smallest region that holds most of a line."""
+    box = _bounds(line)
+    holding = [
+        (_area(region.box), number)
+        for number, region in enumerate(regions)
+        if region is not None and _share(box, region.box) >= HELD
+    ]
+    return min(holding)[1] if holding else None
+
+
+def _part(
+    rows: list[paragraphs.Row], size_of: dict[int, float], regions: Sequence[Region]
+) -> _Part:
+    items = [item for row in rows for item in row]
+    lines = [line for item in items for line in item.lines]
+    sizes = [size_of.get(id(line)) or _height(line) for line in lines]
+    counted = Counter(item.type for item in items)
+    numbers = {item.region for item in items}
+    number = numbers.pop() if len(numbers) == 1 else None
+    if items[0].solid:
+        content = "" if items[0].type == "table" else row_text(lines)
+    else:
+        content = paragraphs.text([_row_text(row) for row in rows])
+    edges = [item.box if item.solid else _bounds(line) for item in items for line in item.lines]
+    if items[0].solid and number is not None:
+        edges = [regions[number].box]
+    return _Part(
+        rows,
+        counted.most_common(1)[0][0],
+        content,
+        median(sizes) if sizes else 0.0,
+        _around(edges),
+        regions[number] if number is not None else None,
+    )
+
+
+def _row_text(row: Sequence[Item]) -> str:
+    return " ".join(line.text.strip() for item in row for line in item.lines)
+
+
+def _blocks(parts: Sequence[_Part], width: int, height: int) -> list[Block]:
+    """Types that need a look at the whole page: headings, furniture; then blocks."""
+    types: list[BlockType] = [part.type for part in parts]
+    body = _body_size(parts)
+    for number, part in enumerate(parts):
+        if types[number] in ("header", "footer", "text", "title"):
+            types[number] = _type(part, parts, body, height)
+    titles = [number for number, one in enumerate(types) if one == "title"]
+    levels = dict(
+        zip(
+            titles,
+            headings.levels([(parts[number].text, parts[number].size) for number in titles]),
+            strict=True,
+        )
+    )
+    return [
+        _block(part, types[number], levels.get(number), width, height)
+        for number, part in enumerate(parts)
+    ]
+
+
+def _type(part: _Part, parts: Sequence[_Part], body: float, height: int) -> BlockType:
+    """Type of a paragraph that is neither a caption nor anything solid."""
+    top, bottom = part.box[1], part.box[3]
+    above = bottom < height / 2
+    outermost = not any(
+        (other.box[3] <= top if above else other.box[1] >= bottom)
+        and furniture.on_page(
+            other.text, other.type, other.box[1] / height, other.box[3] / height, True
+        )
+        is None
+        for other in parts
+        if other is not part
+    )
+    kind = furniture.on_page(part.text, part.type, top / height, bottom / height, outermost)
+    if kind:
+        return kind
+    cells = max(len(row) for row in part.rows)
+    if part.type == "title" and len(part.text) <= headings.LONGEST:
+        return "title"
+    if cells == 1 and headings.is_heading(part.text, part.size, body, len(part.rows)):
+        return "title"
+    return "text"
+
+
+def _body_size(parts: Sequence[_Part]) -> float:
+    """The size in which most characters of the page are set."""
+    weighed = sorted((part.size, len(part.text)) for part in parts if part.text)
+    half = sum(count for _, count in weighed) / 2
+    passed = 0
+    for size, count in weighed:
+        passed += count
+        if passed >= half:
+            return size
+    return 0.0
+
+
+def _block(part: _Part, kind: BlockType, level: int | None, width: int, height: int) -> Block:
+    lines = [_line(line, width, height) for row in part.rows for item in row for line in item.lines]
+    scores = [line.score for line in lines if line.score is not None]
+    if part.region is not None and part.type in SOLID:
+        score: float | None = part.region.score
+    else:
+        score = sum(scores) / len(scores) if scores else None
+    left, top, right, bottom = part.box
+    bbox: BBox = (
+        _fraction(left, width),
+        _fraction(top, height),
+        _fraction(right, width),
+        _fraction(bottom, height),
+    )
+    return Block(
+        type=kind, bbox=bbox, content=part.text or None, score=score, text_level=level, lines=lines
+    )
+
+
+def _line(line: TextLine, width: int, height: int) -> Line:
+    polygon = [(_fraction(x, width), _fraction(y, height)) for x, y in line.corners]
+    return Line(text=line.text, polygon=polygon, score=min(max(line.score, 0.0), 1.0))
+
+
+def _fraction(pixels: float, length: int) -> float:
+    return min(max(pixels / length, 0.0), 1.0)
+
+
+def _bounds(line: TextLine) -> Box:
+    across, down = zip(*line.corners, strict=True)
+    return min(across), min(down), max(across), max(down)
+
+
+def _height(line: TextLine) -> float:
+    """Height of a line's own rectangle, however it leans."""
+    (x0, y0), _, _, (x3, y3) = line.corners
+    return float(((x3 - x0) ** 2 + (y3 - y0) ** 2) ** 0.5)
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+    return min(lefts), min(tops), max(rights), max(bottoms)
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+
+
+def _share(inner: Box, outer: Box) -> float:
+    """Share of the inner box's area that lies in the outer one."""
+    common = (
+        max(inner[0], outer[0]),
+        max(inner[1], outer[1]),
+        min(inner[2], outer[2]),
+        min(inner[3], outer[3]),
+    )
+    if common[0] >= common[2] or common[1] >= common[3]:
+        return 0.0
+    return _area(common) / max(_area(inner), 1e-6)
