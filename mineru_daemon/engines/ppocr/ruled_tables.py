@@ -1,12 +1,50 @@
-"""Tables of digital pages, from rulings and from words that stand in columns."""
+"""Tables of digital pages: from rulings where there are some, else from columns of words.
+
+Pure geometry over the lines of `pdf_text` and the rulings of `pdf_objects`; no model, no
+image. Tables on images are read elsewhere. Two-column text must never become a table:
+where rulings do not say so, only figures or short entries that stand in columns do.
+
+All lengths are points of the upright page, or em of the table's type where said.
+"""
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 
-from mineru_daemon.engines.ppocr.pdf_objects import Drawing
-from mineru_daemon.engines.ppocr.pdf_text import Box, PrintedLine
+from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Fill, Ruling
+from mineru_daemon.engines.ppocr.pdf_text import Box, PrintedLine, Word
+
+SNAP = 3.0
+"""Points within which rulings are one line: double rules are 2 to 3 pt apart."""
+TOUCH = 4.0
+"""Points within which the end of a ruling touches another one."""
+COVERED = 0.5
+"""Share of a cell's side under a ruling from which the side is drawn."""
+CELL_GAP = 0.8
+"""Gap in em from which words of a row are in two cells, before columns are known. Word
+spaces are 0.25 to 0.35 em, in justified lines up to 0.7."""
+MIN_COLUMN_GAP = 0.35
+"""Gap in em between columns that holds over many rows."""
+MANY_ROWS = 8
+MAX_CELLS = 6_000
+"""Cells of a grid; forms with more are drawings on graph paper."""
+MIN_RULE = 30.0
+"""Points; a level rule of a table without plumb ones is not shorter."""
+
+_FIGURE = re.compile(
+    r"[\s(\[<>~\u2248$\u20ac\u00a3\u00a5+\-\u2010-\u2015\u2212\u00b1]*"
+    r"(\d[\d\s.,:/%\u2030\u00b0'\u2019+\-\u2010-\u2015\u2212\u00b1()\u00d7x*\u2020\u2021$\u20ac]*[a-zA-Z]{0,2}\)?\*{0,3}"
+    r"|\.{2,}|n\.?/?a\.?|nil|none|yes|no|ref|[*x\u2713\u2717\u2022\u2014\u2013-]+)[\s\])*]*",
+    re.IGNORECASE,
+)
+_CAPTION = re.compile(
+    r"(table|tab\.|exhibit|figure|fig\.|chart|source|note|tabelle|tableau|\u8868|\u56fe|\u5716|\u56f3)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -15,14 +53,32 @@ class Table:
 
     box: Box
     html: str
+    rows: int = 0
+    columns: int = 0
+    ruled: bool = False
+    """Whether its cells are drawn."""
 
 
 def find(
     lines: Sequence[PrintedLine], drawing: Drawing, width: float, height: float
 ) -> list[Table]:
-    """Tables of a page of `width` by `height` points."""
-    del lines, drawing, width, height
-    return []
+    """Tables of a page of `width` by `height` points, from top to bottom."""
+    words = [word for line in lines if not line.angle % 180 for word in line.words]
+    words += [_upright(line) for line in lines if line.angle % 180 and line.words]
+    if len(words) < 4:
+        return []
+    level, plumb = _rulings(drawing, width, height)
+    tables: list[Table] = []
+    for component in _components(level, plumb):
+        table = _ruled_table(component, words)
+        if table is not None:
+            tables.append(table)
+    tables = _outermost(tables)
+    free = [word for word in words if not any(_holds(table.box, word.box) for table in tables)]
+    free_level = [rule for rule in level if not any(_crosses(table.box, rule) for table in tables)]
+    free_plumb = [rule for rule in plumb if not any(_crosses(table.box, rule) for table in tables)]
+    tables += _aligned_tables(free, free_level, free_plumb, width)
+    return sorted(tables, key=lambda table: (table.box[1], table.box[0]))
 
 
 def lines_outside(lines: Sequence[PrintedLine], tables: Sequence[Table]) -> list[PrintedLine]:
@@ -30,6 +86,653 @@ def lines_outside(lines: Sequence[PrintedLine], tables: Sequence[Table]) -> list
     return [line for line in lines if not any(_holds(table.box, line.box) for table in tables)]
 
 
+def _upright(line: PrintedLine) -> Word:
+    """A line set sideways counts as one word, so that its words stay in their order."""
+    return Word(line.text, line.box, line.size, line.bold)
+
+
 def _holds(outer: Box, inner: Box) -> bool:
     x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2
     return outer[0] <= x <= outer[2] and outer[1] <= y <= outer[3]
+
+
+def _crosses(box: Box, rule: Rule) -> bool:
+    x0, y0, x1, y1 = rule.box
+    return x0 <= box[2] and x1 >= box[0] and y0 <= box[3] and y1 >= box[1]
+
+
+# --- rulings ------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Rule:
+    """A ruling after pieces are joined: at `at` across its direction, from `start` to `end`."""
+
+    at: float
+    start: float
+    end: float
+    level: bool
+    edge: bool = False
+    """Not drawn: the edge of a filled box."""
+
+    @property
+    def box(self) -> Box:
+        """Its bounding box, without thickness."""
+        if self.level:
+            return self.start, self.at, self.end, self.at
+        return self.at, self.start, self.at, self.end
+
+
+def _rulings(drawing: Drawing, width: float, height: float) -> tuple[list[Rule], list[Rule]]:
+    level = [Rule(one.y0, one.x0, one.x1, True) for one in drawing.rulings if one.level]
+    plumb = [Rule(one.x0, one.y0, one.y1, False) for one in drawing.rulings if not one.level]
+    for fill in _cells_of_fills(drawing.fills, width, height):
+        x0, y0, x1, y1 = fill
+        level += [Rule(y0, x0, x1, True, edge=True), Rule(y1, x0, x1, True, edge=True)]
+        plumb += [Rule(x0, y0, y1, False, edge=True), Rule(x1, y0, y1, False, edge=True)]
+    return _joined(level), _joined(plumb)
+
+
+def _cells_of_fills(fills: Sequence[Fill], width: float, height: float) -> list[Box]:
+    """Filled boxes that may be cells, those of one colour that continue each other as one."""
+    boxes: dict[tuple[int, int, int], list[Box]] = {}
+    for fill in fills:
+        x0, y0, x1, y1 = fill.box
+        if min(fill.colour) >= 250 or y1 - y0 < 5 or x1 - x0 < 8:
+            continue
+        if (x1 - x0) * (y1 - y0) > 0.4 * width * height:
+            continue
+        boxes.setdefault(fill.colour, []).append(fill.box)
+    merged: list[Box] = []
+    for same in boxes.values():
+        if len(same) > 1500:
+            continue
+        down = _continued([(b[0], b[1], b[2], b[3]) for b in same])
+        across = _continued([(b[1], b[0], b[3], b[2]) for b in down])
+        merged += [(b[1], b[0], b[3], b[2]) for b in across]
+    return merged
+
+
+def _continued(boxes: list[Box]) -> list[Box]:
+    """Boxes of the same extent across that touch are one box."""
+    result: list[Box] = []
+    for box in sorted(boxes, key=lambda one: (round(one[0]), round(one[2]), one[1])):
+        if result:
+            last = result[-1]
+            same = abs(last[0] - box[0]) < 1.5 and abs(last[2] - box[2]) < 1.5
+            if same and box[1] <= last[3] + 0.8:
+                result[-1] = (last[0], last[1], last[2], max(last[3], box[3]))
+                continue
+        result.append(box)
+    return result
+
+
+def _joined(rules: list[Rule]) -> list[Rule]:
+    """Pieces of one line joined; dashes too."""
+    result: list[Rule] = []
+    for rule in sorted(rules, key=lambda one: (round(one.at), one.start)):
+        for other in reversed(result[-6:]):
+            if abs(other.at - rule.at) < 1.0 and rule.start <= other.end + 2.5:
+                other.end = max(other.end, rule.end)
+                other.edge = other.edge and rule.edge
+                break
+        else:
+            result.append(Rule(rule.at, rule.start, rule.end, rule.level, rule.edge))
+    return [rule for rule in result if rule.end - rule.start >= 5.0]
+
+
+def _components(level: list[Rule], plumb: list[Rule]) -> list[list[Rule]]:
+    """Groups of rules that touch each other, of at least one of either direction."""
+    rules = level + plumb
+    if len(rules) > 4000:
+        return []
+    parent = list(range(len(rules)))
+
+    def root(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
+
+    for first, one in enumerate(level):
+        for offset, other in enumerate(plumb):
+            if (
+                one.start - TOUCH <= other.at <= one.end + TOUCH
+                and other.start - TOUCH <= one.at <= other.end + TOUCH
+            ):
+                parent[root(first)] = root(len(level) + offset)
+    groups: dict[int, list[Rule]] = {}
+    for number, rule in enumerate(rules):
+        groups.setdefault(root(number), []).append(rule)
+    return [
+        group
+        for group in groups.values()
+        if any(rule.level for rule in group) and any(not rule.level for rule in group)
+    ]
+
+
+def _places(rules: Sequence[Rule]) -> list[float]:
+    """Where rules lie, those within `SNAP` as one place."""
+    places: list[list[float]] = []
+    for at in sorted(rule.at for rule in rules):
+        if places and at - places[-1][-1] <= SNAP and at - places[-1][0] <= 2 * SNAP:
+            places[-1].append(at)
+        else:
+            places.append([at])
+    return [sum(place) / len(place) for place in places]
+
+
+def _cover(rules: Sequence[Rule], at: float, start: float, end: float) -> float:
+    """Share of `start` to `end` that is drawn near `at`."""
+    spans = sorted(
+        (max(rule.start, start), min(rule.end, end))
+        for rule in rules
+        if abs(rule.at - at) <= SNAP and rule.end > start and rule.start < end
+    )
+    covered, reach = 0.0, start
+    for low, high in spans:
+        if high > reach:
+            covered += high - max(low, reach)
+            reach = high
+    return covered / max(end - start, 1e-6)
+
+
+# --- grids --------------------------------------------------------------------
+
+
+@dataclass
+class Grid:
+    """Rows and columns, and which neighbours are one cell."""
+
+    xs: list[float]
+    ys: list[float]
+    joined_across: set[tuple[int, int]] = field(default_factory=set)
+    """(row, column) whose cell goes on in the next column."""
+    joined_down: set[tuple[int, int]] = field(default_factory=set)
+    """(row, column) whose cell goes on in the next row."""
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.ys) - 1
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return len(self.xs) - 1
+
+
+@dataclass(slots=True)
+class Cell:
+    """A cell of a grid, with its words."""
+
+    row: int
+    column: int
+    row_span: int
+    column_span: int
+    words: list[Word] = field(default_factory=list)
+
+
+def _cells(grid: Grid) -> list[Cell]:
+    """Joined neighbours as cells; what is not a rectangle becomes the one around it."""
+    rows, columns = grid.rows, grid.columns
+    owner = [[-1] * columns for _ in range(rows)]
+    cells: list[Cell] = []
+    for row in range(rows):
+        for column in range(columns):
+            if owner[row][column] >= 0:
+                continue
+            right = column
+            while (
+                right + 1 < columns
+                and (row, right) in grid.joined_across
+                and owner[row][right + 1] < 0
+            ):
+                right += 1
+            bottom = row
+            while bottom + 1 < rows and all(
+                (bottom, one) in grid.joined_down and owner[bottom + 1][one] < 0
+                for one in range(column, right + 1)
+            ):
+                bottom += 1
+            for down in range(row, bottom + 1):
+                for across in range(column, right + 1):
+                    owner[down][across] = len(cells)
+            cells.append(Cell(row, column, bottom - row + 1, right - column + 1))
+    return cells
+
+
+def _fill_cells(grid: Grid, words: Sequence[Word]) -> list[Cell]:
+    cells = _cells(grid)
+    place = {
+        (row, column): cell
+        for cell in cells
+        for row in range(cell.row, cell.row + cell.row_span)
+        for column in range(cell.column, cell.column + cell.column_span)
+    }
+    for word in words:
+        row = _interval(grid.ys, (word.box[1] + word.box[3]) / 2)
+        column = _interval(grid.xs, (word.box[0] + word.box[2]) / 2)
+        place[row, column].words.append(word)
+    return cells
+
+
+def _interval(bounds: Sequence[float], at: float) -> int:
+    """Number of the interval that holds `at`; the nearest one outside."""
+    for number in range(1, len(bounds) - 1):
+        if at < bounds[number]:
+            return number - 1
+    return len(bounds) - 2
+
+
+def _rows_of(words: Sequence[Word]) -> list[list[Word]]:
+    """Words in rows from top to bottom, each from left to right."""
+    rows: list[list[Word]] = []
+    spans: list[tuple[float, float]] = []
+    for word in sorted(words, key=lambda one: one.box[1] + one.box[3]):
+        top, bottom = word.box[1], word.box[3]
+        for number in range(len(rows) - 1, max(-1, len(rows) - 4), -1):
+            low, high = spans[number]
+            if min(high, bottom) - max(low, top) >= 0.5 * min(high - low, bottom - top):
+                rows[number].append(word)
+                # The tallest word stands for the row: raised signs must not pull it up.
+                if bottom - top > high - low:
+                    spans[number] = top, bottom
+                break
+        else:
+            rows.append([word])
+            spans.append((top, bottom))
+    for row in rows:
+        row.sort(key=lambda one: one.box[0])
+    return rows
+
+
+def _text(words: Sequence[Word]) -> str:
+    """Text of a cell, its lines joined by spaces; words parted by a hyphen joined."""
+    parts: list[str] = []
+    for row in _rows_of(words):
+        line = ""
+        for before, word in zip([None, *row], row, strict=False):
+            if before is None:
+                line = word.text
+                continue
+            gap = word.box[0] - before.box[2]
+            tight = gap < 0.05 * word.size or (
+                _is_wide(before.text[-1]) and _is_wide(word.text[0]) and gap < 0.5 * word.size
+            )
+            line += word.text if tight else f" {word.text}"
+        if not parts:
+            parts.append(line)
+        elif parts[-1][-1:] == "-" and parts[-1][-2:-1].islower() and line[:1].islower():
+            parts[-1] = parts[-1][:-1] + line
+        elif _is_wide(parts[-1][-1]) and _is_wide(line[0]):
+            parts[-1] += line
+        else:
+            parts.append(line)
+    return " ".join(parts)
+
+
+def _is_wide(sign: str) -> bool:
+    return (
+        "\u2e80" <= sign <= "\u9fff" or "\uac00" <= sign <= "\ud7af" or "\uff00" <= sign <= "\uffef"
+    )
+
+
+def _html(cells: Sequence[Cell], rows: int) -> str:
+    """HTML of the cells in rows; rows without a cell of their own are left out."""
+    parts = ["<table>"]
+    for row in range(rows):
+        own = [cell for cell in cells if cell.row == row]
+        if not own:
+            continue
+        parts.append("<tr>")
+        for cell in sorted(own, key=lambda one: one.column):
+            spans = ""
+            if cell.row_span > 1:
+                spans += f' rowspan="{cell.row_span}"'
+            if cell.column_span > 1:
+                spans += f' colspan="{cell.column_span}"'
+            parts.append(f"<td{spans}>{html.escape(_text(cell.words), quote=False)}</td>")
+        parts.append("</tr>")
+    parts.append("</table>")
+    return "".join(parts)
+
+
+def _compact(cells: list[Cell], rows: int, columns: int) -> tuple[list[Cell], int, int]:
+    """Without rows and columns that have no word of their own and no cell that ends there."""
+    keep_rows = [
+        row
+        for row in range(rows)
+        if any(cell.row == row and cell.row_span == 1 and cell.words for cell in cells)
+        or (
+            any(cell.row == row and cell.words for cell in cells)
+            and any(cell.row <= row - 0 and cell.row + cell.row_span - 1 == row for cell in cells)
+        )
+    ]
+    keep_columns = [
+        column
+        for column in range(columns)
+        if any(cell.column == column and cell.words for cell in cells)
+    ]
+    if len(keep_rows) == rows and len(keep_columns) == columns:
+        return cells, rows, columns
+    row_number = {row: number for number, row in enumerate(keep_rows)}
+    column_number = {column: number for number, column in enumerate(keep_columns)}
+    result = []
+    for cell in cells:
+        own_rows = [
+            row_number[row]
+            for row in range(cell.row, cell.row + cell.row_span)
+            if row in row_number
+        ]
+        own_columns = [
+            column_number[column]
+            for column in range(cell.column, cell.column + cell.column_span)
+            if column in column_number
+        ]
+        if own_rows and own_columns:
+            result.append(
+                Cell(own_rows[0], own_columns[0], len(own_rows), len(own_columns), cell.words)
+            )
+    return result, len(keep_rows), len(keep_columns)
+
+
+# --- ruled tables -------------------------------------------------------------
+
+
+def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
+    level = [rule for rule in rules if rule.level]
+    plumb = [rule for rule in rules if not rule.level]
+    xs, ys = _places(plumb), _places(level)
+    left = min(min(rule.start for rule in level), xs[0])
+    right = max(max(rule.end for rule in level), xs[-1])
+    top = min(min(rule.start for rule in plumb), ys[0])
+    bottom = max(max(rule.end for rule in plumb), ys[-1])
+    xs = _with_ends(xs, left, right)
+    ys = _with_ends(ys, top, bottom)
+    box = (xs[0], ys[0], xs[-1], ys[-1])
+    inside = [word for word in words if _holds(box, word.box)]
+    if len(inside) < 2 or len(xs) * len(ys) > MAX_CELLS or len(xs) < 2 or len(ys) < 2:
+        return None
+    em = median(word.size for word in inside)
+    xs = _without_slivers(xs, 0.5 * em)
+    ys = _without_slivers(ys, 0.5 * em)
+    drawn_columns = len(xs) - 1
+    drawn_rows = len(ys) - 1
+    if drawn_columns == 1 and drawn_rows == 1:
+        return None
+    grid = _lattice(xs, ys, level, plumb, inside, em)
+    cells = _fill_cells(grid, inside)
+    cells, rows, columns = _compact(cells, grid.rows, grid.columns)
+    filled = [cell for cell in cells if cell.words]
+    if rows * columns < 2 or len(filled) < 2 or columns < 2 or (rows < 2 and columns < 3):
+        return None
+    if len(filled) < 0.25 * len(cells):
+        return None
+    # Frames around columns of print are no tables: cells of tables hold little text.
+    lengths = [sum(len(word.text) + 1 for word in cell.words) for cell in filled]
+    if median(lengths) > 350 or (len(filled) < 4 and max(lengths) > 400):
+        return None
+    return Table(_around(box, inside), _html(cells, rows), rows, columns, ruled=True)
+
+
+def _around(box: Box, words: Sequence[Word]) -> Box:
+    x0, y0, x1, y1 = box
+    return (
+        min(x0, min(word.box[0] for word in words)),
+        min(y0, min(word.box[1] for word in words)),
+        max(x1, max(word.box[2] for word in words)),
+        max(y1, max(word.box[3] for word in words)),
+    )
+
+
+def _with_ends(places: list[float], low: float, high: float) -> list[float]:
+    """With the outer borders, where they are not drawn."""
+    result = list(places)
+    if low < result[0] - TOUCH:
+        result.insert(0, low)
+    if high > result[-1] + TOUCH:
+        result.append(high)
+    return result
+
+
+def _without_slivers(places: list[float], least: float) -> list[float]:
+    result = [places[0]]
+    for place in places[1:]:
+        if place - result[-1] >= least:
+            result.append(place)
+    return result
+
+
+def _lattice(
+    xs: list[float],
+    ys: list[float],
+    level: Sequence[Rule],
+    plumb: Sequence[Rule],
+    words: Sequence[Word],
+    em: float,
+) -> Grid:
+    """The grid of drawn lines, with undrawn columns and rows added where the words show them."""
+    drawn_xs, drawn_ys = xs, ys
+    xs = _add_columns(xs, ys, plumb, words, em)
+    ys = _add_rows(xs, ys, level, words)
+    grid = Grid(xs, ys)
+    rows = _words_by_row(grid, words)
+    total = ys[-1] - ys[0]
+    for column in range(1, grid.columns):
+        at = xs[column]
+        drawn = any(abs(at - one) < 0.01 for one in drawn_xs)
+        mostly = drawn and _cover(plumb, at, ys[0], ys[-1]) * total >= 0.45 * total
+        for row in range(grid.rows):
+            if drawn and _cover(plumb, at, ys[row], ys[row + 1]) >= COVERED:
+                continue
+            if mostly or _is_crossed(rows[row], at, em):
+                grid.joined_across.add((row, column - 1))
+    for row in range(1, grid.rows):
+        at = ys[row]
+        if not any(abs(at - one) < 0.01 for one in drawn_ys):
+            continue
+        for column in range(grid.columns):
+            if _cover(level, at, xs[column], xs[column + 1]) < COVERED:
+                grid.joined_down.add((row - 1, column))
+    return grid
+
+
+def _words_by_row(grid: Grid, words: Sequence[Word]) -> list[list[Word]]:
+    rows: list[list[Word]] = [[] for _ in range(grid.rows)]
+    for word in words:
+        rows[_interval(grid.ys, (word.box[1] + word.box[3]) / 2)].append(word)
+    return rows
+
+
+def _is_crossed(words: Sequence[Word], at: float, em: float) -> bool:
+    """Whether a word, or the space between two words of a phrase, lies over `at`."""
+    for row in _rows_of(words):
+        for before, word in zip([None, *row], row, strict=False):
+            if word.box[0] < at - 0.2 * em and word.box[2] > at + 0.2 * em:
+                return True
+            if (
+                before is not None
+                and before.box[2] <= at + 0.2 * em
+                and word.box[0] >= at - 0.2 * em
+                and word.box[0] - before.box[2] < 0.5 * em
+            ):
+                return True
+    return False
+
+
+def _add_columns(
+    xs: list[float], ys: list[float], plumb: Sequence[Rule], words: Sequence[Word], em: float
+) -> list[float]:
+    """Split drawn columns at white space that runs through all their rows."""
+    result = [xs[0]]
+    for left, right in zip(xs, xs[1:], strict=False):
+        inside = [word for word in words if left <= (word.box[0] + word.box[2]) / 2 < right]
+        if len(xs) == 2 or len(inside) >= 6:
+            # Where some columns are drawn, the words must speak up for more.
+            least = 1.2 if len(xs) > 2 else None
+            rows = _rows_of(inside)
+            result += [(low + high) / 2 for low, high in _rivers(rows, em, least)]
+        result.append(right)
+    return result
+
+
+def _add_rows(
+    xs: list[float], ys: list[float], level: Sequence[Rule], words: Sequence[Word]
+) -> list[float]:
+    """Split drawn rows that hold several rows of figures."""
+    result = [ys[0]]
+    for top, bottom in zip(ys, ys[1:], strict=False):
+        inside = [word for word in words if top <= (word.box[1] + word.box[3]) / 2 < bottom]
+        result += _row_splits(inside, xs)
+        result.append(bottom)
+    return result
+
+
+def _row_splits(words: Sequence[Word], xs: Sequence[float]) -> list[float]:
+    """Heights between the rows of a band, if figures tell that it has several."""
+    rows = _rows_of(words)
+    if len(rows) < 2:
+        return []
+    starts = _row_starts(rows, xs)
+    return [
+        (max(word.box[3] for word in rows[number - 1]) + min(word.box[1] for word in rows[number]))
+        / 2
+        for number in starts[1:]
+    ]
+
+
+def _row_starts(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> list[int]:
+    """Numbers of the text rows with which rows of the table begin.
+
+    Figures do not run over several lines, so a column of figures tells the rows.
+    """
+    columns = len(xs) - 1
+    entries = [_by_column(row, xs) for row in rows]
+    figured: list[int] = []
+    for column in range(1, columns):
+        texts = [one[column] for one in entries if one[column]]
+        if len(texts) >= 2 and sum(bool(_FIGURE.fullmatch(text)) for text in texts) >= 0.7 * len(
+            texts
+        ):
+            figured.append(column)
+    if not figured:
+        return [0]
+    starts = [0]
+    for number in range(1, len(rows)):
+        if _begins_row(entries, rows, number, figured):
+            starts.append(number)
+    return starts
+
+
+def _begins_row(
+    entries: Sequence[Sequence[str]],
+    rows: Sequence[Sequence[Word]],
+    number: int,
+    figured: Sequence[int],
+) -> bool:
+    """Whether text row `number` begins a row of the table, or goes on with the one before."""
+    own = any(entries[number][column] for column in figured)
+    before = any(entries[number - 1][column] for column in figured)
+    label = entries[number][0]
+    lower = label[:1].islower()
+    if own and before:
+        return True
+    if own:
+        # A label whose figures stand beside its last line, or a heading of a group above.
+        return not (lower and entries[number - 1][0])
+    if before and label:
+        return not (lower or label[:1] in "(&/")
+    return bool(label) and not lower
+
+
+def _by_column(row: Sequence[Word], xs: Sequence[float]) -> list[str]:
+    entries = [""] * (len(xs) - 1)
+    for word in row:
+        column = _interval(xs, (word.box[0] + word.box[2]) / 2)
+        entries[column] += f" {word.text}" if entries[column] else word.text
+    return entries
+
+
+def _outermost(tables: Sequence[Table]) -> list[Table]:
+    """Without tables that lie within others."""
+    kept: list[Table] = []
+    for table in sorted(
+        tables, key=lambda one: -(one.box[2] - one.box[0]) * (one.box[3] - one.box[1])
+    ):
+        if not any(_holds(other.box, table.box) for other in kept):
+            kept.append(table)
+    return kept
+
+
+# --- columns from words -------------------------------------------------------
+
+
+def _rivers(
+    rows: Sequence[Sequence[Word]], em: float, least: float | None = None
+) -> list[tuple[float, float]]:
+    """White columns (from, to) between the words of `rows`.
+
+    Rows of a single phrase, as headings of groups, do not count; a few rows may have
+    something in the way, as headings over several columns have. `least` is the width in
+    em; without it, the more rows there are, the narrower a river may be.
+    """
+    counted = [row for row in rows if len(_phrases(row, em)) > 1]
+    if len(counted) < 2:
+        return []
+    if least is None:
+        least = 0.9 if len(counted) < 4 else 0.6 if len(counted) < MANY_ROWS else MIN_COLUMN_GAP
+    allowed = len(counted) // 8 if len(counted) >= 6 else (1 if len(counted) >= 4 else 0)
+    events: list[tuple[float, int]] = []
+    for row in counted:
+        reach = -1e9
+        start = None
+        for word in row:
+            if start is None or word.box[0] > reach + 0.1 * em:
+                if start is not None:
+                    events += [(start, 1), (reach, -1)]
+                start, reach = word.box[0], word.box[2]
+            else:
+                reach = max(reach, word.box[2])
+        if start is not None:
+            events += [(start, 1), (reach, -1)]
+    events.sort()
+    rivers: list[tuple[float, float]] = []
+    depth = 0
+    begin: float | None = None
+    for at, change in events:
+        before = depth
+        depth += change
+        if before > allowed >= depth:
+            begin = at
+        elif before <= allowed < depth:
+            if begin is not None and at - begin >= least * em:
+                rivers.append((begin, at))
+            begin = None
+    return [river for river in rivers if _parts(counted, river)]
+
+
+def _parts(rows: Sequence[Sequence[Word]], river: tuple[float, float]) -> bool:
+    """Whether at least two rows, and a quarter of them, have words on both sides of a river."""
+    middle = (river[0] + river[1]) / 2
+    both = sum(row[0].box[2] <= middle + 1 and row[-1].box[0] >= middle - 1 for row in rows)
+    return both >= 2 and both >= 0.25 * len(rows)
+
+
+def _phrases(row: Sequence[Word], em: float, gap: float = CELL_GAP) -> list[list[Word]]:
+    """Words of a row in groups that may each be one cell."""
+    groups: list[list[Word]] = []
+    for word in row:
+        if groups and word.box[0] - groups[-1][-1].box[2] < gap * em:
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return groups
+
+
+def _aligned_tables(
+    words: Sequence[Word], level: Sequence[Rule], plumb: Sequence[Rule], width: float
+) -> list[Table]:
+    """Tables without a lattice: figures or short entries in columns."""
+    del words, level, plumb, width
+    return []
