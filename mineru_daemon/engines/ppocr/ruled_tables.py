@@ -734,5 +734,294 @@ def _aligned_tables(
     words: Sequence[Word], level: Sequence[Rule], plumb: Sequence[Rule], width: float
 ) -> list[Table]:
     """Tables without a lattice: figures or short entries in columns."""
-    del words, level, plumb, width
-    return []
+    del plumb
+    tables: list[Table] = []
+    for low, high in _scopes(level, width):
+        inside = [
+            word
+            for word in words
+            if low <= (word.box[0] + word.box[2]) / 2 <= high
+            and not any(_holds(table.box, word.box) for table in tables)
+        ]
+        rules = [
+            rule
+            for rule in level
+            if rule.end > low
+            and rule.start < high
+            and not any(_crosses(table.box, rule) for table in tables)
+        ]
+        if len(inside) < 6:
+            continue
+        em = median(word.size for word in inside)
+        rows = _rows_of(inside)
+        for run in _tabular_runs(rows, em):
+            table = _aligned_table(rows, run, rules, em)
+            if table is not None:
+                tables.append(table)
+    return tables
+
+
+def _scopes(level: Sequence[Rule], width: float) -> list[tuple[float, float]]:
+    """Ranges across the page in which tables are looked for, the narrow ones first."""
+    scopes: list[tuple[float, float]] = []
+    for rule in level:
+        if rule.edge or rule.end - rule.start < 3 * MIN_RULE or rule.end - rule.start > 0.6 * width:
+            continue
+        twins = sum(
+            abs(other.start - rule.start) < 6 and abs(other.end - rule.end) < 6 for other in level
+        )
+        scope = (rule.start - SNAP, rule.end + SNAP)
+        if twins >= 3 and all(
+            abs(scope[0] - one[0]) > 6 or abs(scope[1] - one[1]) > 6 for one in scopes
+        ):
+            scopes.append(scope)
+    return [*scopes[:8], (0.0, width)]
+
+
+def _tabular_runs(rows: Sequence[Sequence[Word]], em: float) -> list[tuple[int, int]]:
+    """Ranges of rows, first and last, in which figures stand in columns."""
+    tabular = [_is_tabular(row, em) for row in rows]
+    tops = [min(word.box[1] for word in row) for row in rows]
+    ends = [max(word.box[3] for word in row) for row in rows]
+    runs: list[tuple[int, int]] = []
+    start: int | None = None
+    last = 0
+    for number in range(len(rows)):
+        if not tabular[number]:
+            continue
+        if start is not None:
+            between = rows[last + 1 : number]
+            extent = (
+                min(row[0].box[0] for row in rows[start : last + 1]),
+                max(row[-1].box[2] for row in rows[start : last + 1]),
+            )
+            apart = (
+                tops[number]
+                - ends[last]
+                - sum(ends[one] - tops[one] for one in range(last + 1, number))
+            )
+            broken = (
+                len(between) > 3
+                or apart > 2.2 * em * (len(between) + 1)
+                or any(_is_prose(row, extent, em) for row in between)
+            )
+            if broken:
+                runs.append((start, last))
+                start = None
+        if start is None:
+            start = number
+        last = number
+    if start is not None:
+        runs.append((start, last))
+    return runs
+
+
+def _is_tabular(row: Sequence[Word], em: float) -> bool:
+    figures = sum(bool(_FIGURE.fullmatch(word.text)) for word in row)
+    if figures < 2 or figures < 0.35 * len(row):
+        return False
+    # Figures at the end of the row, apart from each other: not a date in a sentence.
+    tail = [word for word in row if _FIGURE.fullmatch(word.text)]
+    gaps = [word.box[0] - before.box[2] for before, word in zip(tail, tail[1:], strict=False)]
+    return max(gaps) > 0.45 * em and len(_phrases(row, em, 0.5)) > 2
+
+
+def _is_prose(row: Sequence[Word], extent: tuple[float, float], em: float) -> bool:
+    """A line of a paragraph: it fills the width with words."""
+    if row[0].box[0] < extent[0] - 4 * em or row[-1].box[2] > extent[1] + 2 * em:
+        return True
+    phrases = _phrases(row, em)
+    longest = max(phrase[-1].box[2] - phrase[0].box[0] for phrase in phrases)
+    return longest > 0.7 * (extent[1] - extent[0]) and len(row) > 6
+
+
+def _aligned_table(
+    rows: Sequence[Sequence[Word]], run: tuple[int, int], level: Sequence[Rule], em: float
+) -> Table | None:
+    first, last = run
+    body = [list(row) for row in rows[first : last + 1]]
+    tabular = [row for row in body if _is_tabular(row, em)]
+    if len(tabular) < 2:
+        return None
+    left = min(row[0].box[0] for row in body)
+    right = max(row[-1].box[2] for row in body)
+    rules = [
+        rule
+        for rule in level
+        if rule.start < right and rule.end > left and rule.end - rule.start >= 8
+    ]
+    wide = [
+        rule.at
+        for rule in rules
+        if min(rule.end, right) - max(rule.start, left) >= 0.75 * (right - left)
+    ]
+    top = min(word.box[1] for word in body[0])
+    bottom = max(word.box[3] for word in body[-1])
+    head, head_top = _head(rows, first, wide, (left, right), em)
+    bounded = head_top is not None or any(bottom - em < at < bottom + 2 * em for at in wide)
+    if len(tabular) < (2 if bounded else 3):
+        return None
+    size = median(word.size for row in tabular for word in row)
+    rivers = _rivers(tabular, size)
+    if len(rivers) < (1 if bounded else 2):
+        return None
+    left = min([left, *(row[0].box[0] for row in head)])
+    right = max([right, *(row[-1].box[2] for row in head)])
+    xs = [left - 1, *((low + high) / 2 for low, high in rivers), right + 1]
+    if not _is_filled(tabular, xs):
+        return None
+    grid, home = _stacked(head, body, xs, rules, head_top, (top, bottom), size)
+    words = [word for row in [*head, *body] for word in row]
+    cells = _cells(grid)
+    place = {
+        (row, column): cell
+        for cell in cells
+        for row in range(cell.row, cell.row + cell.row_span)
+        for column in range(cell.column, cell.column + cell.column_span)
+    }
+    for word in words:
+        row = _interval(grid.ys, (word.box[1] + word.box[3]) / 2)
+        column = home.get(id(word), _interval(xs, (word.box[0] + word.box[2]) / 2))
+        place[row, column].words.append(word)
+    cells, count, columns = _compact(cells, grid.rows, grid.columns)
+    if columns < 2 or count < 2:
+        return None
+    box = _around((left, grid.ys[0], right, grid.ys[-1]), words)
+    return Table(box, _html(cells, count), count, columns)
+
+
+def _is_filled(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> bool:
+    """Whether the columns hold entries in most rows, and short ones."""
+    entries = [_by_column(row, xs) for row in rows]
+    filled = sum(bool(text) for one in entries for text in one)
+    if filled < 0.5 * len(entries) * (len(xs) - 1):
+        return False
+    figured = 0
+    for column in range(len(xs) - 1):
+        texts = [one[column] for one in entries if one[column]]
+        if texts and sum(bool(_FIGURE.fullmatch(text)) for text in texts) >= 0.6 * len(texts):
+            figured += 1
+    return figured >= 1 and figured >= 0.4 * (len(xs) - 2)
+
+
+def _head(
+    rows: Sequence[Sequence[Word]],
+    first: int,
+    wide: Sequence[float],
+    extent: tuple[float, float],
+    em: float,
+) -> tuple[list[list[Word]], float | None]:
+    """Rows of headings above the first row of figures, and the rule above them if any."""
+    taken: list[list[Word]] = []
+    top = min(word.box[1] for word in rows[first])
+    head: list[list[Word]] = []
+    head_top: float | None = None
+    for number in range(first - 1, max(-1, first - 11), -1):
+        row = list(rows[number])
+        above = [at for at in wide if row[0].box[3] - 0.3 * em <= at <= top + 0.4 * em]
+        if above:
+            # Everything down from a rule belongs to the head.
+            head, head_top = list(taken), min(above)
+        if _is_prose(row, extent, em) or top - row[0].box[3] > 2.5 * em:
+            break
+        if _CAPTION.match(row[0].text) and len(row) > 2:
+            break
+        taken.append(row)
+        top = min(word.box[1] for word in row)
+    else:
+        number = max(-1, first - 11)
+    above = [at for at in wide if top - 2 * em <= at <= top + 0.4 * em]
+    if above and head_top is None:
+        head, head_top = list(taken), min(above)
+    if head_top is None:
+        for row in taken:
+            phrases = _phrases(row, em)
+            centred = row[0].box[0] > extent[0] + 0.2 * (extent[1] - extent[0])
+            if len(phrases) < 2 and not centred:
+                break
+            head.append(row)
+    return head[::-1], head_top
+
+
+def _stacked(
+    head: Sequence[Sequence[Word]],
+    body: Sequence[Sequence[Word]],
+    xs: list[float],
+    rules: Sequence[Rule],
+    head_top: float | None,
+    span: tuple[float, float],
+    em: float,
+) -> tuple[Grid, dict[int, int]]:
+    """Grid of head and body, and the columns of words that stand over several ones."""
+    first_top, bottom = span
+    starts = _row_starts(body, xs)
+    body_ys = [_between(body[number - 1], body[number]) for number in starts[1:]]
+    ys: list[float] = []
+    drawn: list[float] = []
+    if head:
+        top = min(word.box[1] for row in head for word in row)
+        end = _between(head[-1], body[0])
+        ys.append(min(top, head_top) if head_top is not None else top)
+        inner = [
+            at
+            for at in _places([rule for rule in rules if top + 0.3 * em < rule.at < end - 0.3 * em])
+            if any(_middle(row) < at for row in head) and any(_middle(row) > at for row in head)
+        ]
+        if inner:
+            drawn = inner
+            ys += inner
+        elif head_top is None:
+            ys += [_between(before, row) for before, row in zip(head, head[1:], strict=False)]
+        ys.append(end)
+    else:
+        ys.append(first_top)
+    ys += [*body_ys, bottom]
+    grid = Grid(xs, ys)
+    head_rows = len(ys) - 2 - len(body_ys)
+    lines = _words_by_row(grid, [word for row in [*head, *body] for word in row])
+    home: dict[int, int] = {}
+    for row in range(grid.rows):
+        phrases = [phrase for one in _rows_of(lines[row]) for phrase in _phrases(one, em)]
+        if row >= head_rows and len(phrases) == 1 and phrases[0][0].box[0] < xs[1]:
+            home |= {id(word): 0 for word in phrases[0]}
+            continue
+        for column in range(grid.columns - 1):
+            if _is_crossed(lines[row], xs[column + 1], em):
+                grid.joined_across.add((row, column))
+    for number, at in enumerate(ys[1:-1], 1):
+        if number > head_rows or at not in drawn:
+            continue
+        for column in range(grid.columns):
+            if _cover(rules, at, xs[column], xs[column + 1]) < COVERED:
+                grid.joined_down.add((number - 1, column))
+        for rule in rules:
+            if abs(rule.at - at) <= SNAP:
+                _span_under(grid, number - 1, rule, lines[number - 1], em)
+    return grid, home
+
+
+def _span_under(grid: Grid, row: int, rule: Rule, words: Sequence[Word], em: float) -> None:
+    """A heading with a rule below that runs over several columns stands over all of them."""
+    under = [
+        column
+        for column in range(grid.columns)
+        if min(rule.end, grid.xs[column + 1]) - max(rule.start, grid.xs[column])
+        >= COVERED * (grid.xs[column + 1] - grid.xs[column])
+    ]
+    if not 1 < len(under) < grid.columns:
+        return
+    over = [
+        word
+        for word in words
+        if rule.start - em <= (word.box[0] + word.box[2]) / 2 <= rule.end + em
+    ]
+    if all(len(_phrases(one, em)) == 1 for one in _rows_of(over)):
+        grid.joined_across |= {(row, column) for column in under[:-1]}
+
+
+def _between(upper: Sequence[Word], lower: Sequence[Word]) -> float:
+    return (max(word.box[3] for word in upper) + min(word.box[1] for word in lower)) / 2
+
+
+def _middle(row: Sequence[Word]) -> float:
+    return sum(word.box[1] + word.box[3] for word in row) / (2 * len(row))
