@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -288,11 +289,37 @@ def test_pixels_are_counted_before_decoding(
         assert document.page(2).render().image.size == (10, 10)
 
 
+def test_no_limit_but_ours_holds(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.new("1", (20, 20)).save(path)
+    content = bytearray(path.read_bytes())
+    content[16:24] = (20_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    path.write_bytes(content)
+    with open_document(path, Limits(max_page_pixels=400_000_000)) as document:
+        assert document.page_count == 1
+    with pytest.raises(LimitError):
+        open_document(path, Limits(max_page_pixels=399_999_999))
+
+
+def test_a_cut_tiff_has_the_frames_that_arrived_and_one_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "cut.tif"
+    frames = [Image.new("L", (100, 100), shade) for shade in (10, 20, 30)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    path.write_bytes(path.read_bytes()[:-5000])
+    with open_document(path, LIMITS) as document:
+        assert document.page_count == 3
+        for index in range(2):
+            assert document.page(index).render().image.size == (100, 100)
+        with pytest.raises(DocumentError, match=r"^page 3 of cut\.tif cannot be decoded"):
+            document.page(2).render()
+
+
 def test_nothing_is_decoded_before_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(image: Image.Image) -> None:
-        raise AssertionError("decoded")
+        pytest.fail("decoded")
 
     for name in ("a.png", "a.jpg", "a.tif", "a.webp", "a.gif", "a.bmp"):
         path = tmp_path / name

@@ -12,7 +12,7 @@ import pytest
 from pdf_building import build_pdf, encryption
 from PIL import Image
 
-from mineru_daemon.documents import Document, Limits, PdfPage, open_document
+from mineru_daemon.documents import PDFIUM_LOCK, Document, Limits, PdfPage, open_document
 from mineru_daemon.errors import DocumentError, LimitError
 
 LIMITS = Limits()
@@ -187,6 +187,27 @@ def test_the_page_of_pdfium_is_reachable_until_closed(tmp_path: Path) -> None:
         page.close()
 
 
+def test_every_call_waits_for_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "scan.pdf"
+    path.write_bytes(build_pdf(A_PAGE))
+    document = open_document(path, LIMITS)
+    page = document.page(0)
+    for call in (
+        lambda: open_document(path, LIMITS).close(),
+        lambda: document.page(0).close(),
+        lambda: page.render(100),
+        page.close,
+        document.close,
+    ):
+        thread = threading.Thread(target=call)
+        with PDFIUM_LOCK:
+            thread.start()
+            thread.join(0.05)
+            assert thread.is_alive()
+        thread.join(10)
+        assert not thread.is_alive()
+
+
 def test_documents_can_be_read_by_two_threads_at_once(tmp_path: Path) -> None:
     path = tmp_path / "scan.pdf"
     path.write_bytes(build_pdf(*[A_PAGE] * 5))
@@ -215,11 +236,13 @@ def test_documents_can_be_read_by_two_threads_at_once(tmp_path: Path) -> None:
 def test_files_are_closed(tmp_path: Path) -> None:
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
+    errors = []  # Their tracebacks keep alive what was open.
     for content in (build_pdf(A_PAGE), build_pdf(), b"%PDF-1.7 nothing"):
         for _ in range(5):
             try:
                 with opened(tmp_path, content) as document:
                     document.page(0).render(100)
-            except DocumentError:
-                pass
+            except DocumentError as error:
+                errors.append(error)
+    assert len(errors) == 10
     assert len(list(descriptors.iterdir())) <= before

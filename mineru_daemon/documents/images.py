@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, TiffImagePlugin, _imaging
@@ -75,6 +76,9 @@ two resolutions are errors in the file rather than oblong pixels."""
 
 _BACKDROP_SAMPLE = 1000
 """Pixels a side that are looked at to choose what transparent pixels are laid on."""
+
+_BAND_PIXELS = 1 << 22
+"""Pixels converted at once where it takes several times their memory."""
 
 
 class ImageDocument(Document):
@@ -275,7 +279,7 @@ def _to_rgb(image: Image.Image, size: tuple[int, int]) -> Image.Image:
         image = image.convert("L")
     elif image.mode in ("RGBa", "La"):
         image = image.convert(image.mode.upper())
-    if image.has_transparency_data:
+    if image.has_transparency_data and image.mode not in ("RGBA", "LA"):
         image = image.convert("RGBA")
     elif image.mode in ("P", "PA"):
         image = image.convert("RGB")
@@ -296,20 +300,31 @@ def _grey(image: Image.Image) -> Image.Image:
     Scanners put 10, 12 or 14 bits into 16: white is the largest number of as many bits as
     are in use. Signed and floating point numbers have no white; the brightest pixel is.
     """
-    pixels = np.asarray(image)
-    low, high = float(np.nanmin(pixels)), float(np.nanmax(pixels))
-    if pixels.dtype.kind != "f" and low >= 0 and high < 1 << 16:
+    extremes = [(float(np.nanmin(band)), float(np.nanmax(band))) for _, band in _bands(image)]
+    low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
+    bits = 0
+    if image.mode != "F" and low >= 0 and high < 1 << 16:
         bits = max(8, int(high).bit_length() + int(high).bit_length() % 2)
-        grey = (pixels >> (bits - 8)).astype(np.uint8)
-    else:
-        scaled = pixels.astype(np.float32)
-        scaled -= low
-        scaled *= 255 / ((high - low) or 1)
-        grey = np.nan_to_num(scaled, copy=False).astype(np.uint8)
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
-        # White is zero; Pillow turns that around for up to 8 bits only.
-        grey = 255 - grey
-    return Image.fromarray(grey)
+    # White is zero: Pillow turns that around for up to 8 bits only.
+    inverted = (
+        isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+    )
+    grey = Image.new("L", image.size)
+    for top, band in _bands(image):
+        if bits:
+            part = (band >> (bits - 8)).astype(np.uint8)
+        else:
+            scaled = (band.astype(np.float32) - low) * (255 / ((high - low) or 1))
+            part = np.nan_to_num(scaled, copy=False).astype(np.uint8)
+        grey.paste(Image.fromarray(255 - part if inverted else part), (0, top))
+    return grey
+
+
+def _bands(image: Image.Image) -> Iterator[tuple[int, np.ndarray[tuple[int, ...], np.dtype[Any]]]]:
+    """Rows of an image piece by piece, as an array of the whole would double its memory."""
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        yield top, np.asarray(image.crop((0, top, image.width, min(image.height, top + rows))))
 
 
 def _backdrop(image: Image.Image) -> tuple[int, int, int] | None:
