@@ -7,7 +7,8 @@ middle. Reading the lines is left to `recognition`, their order to `lines`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -33,12 +34,6 @@ UNCLIP_RATIO = 1.6
 SMALLEST_REGION = 3.0
 """Shorter side of a region in pixels of the map below which it is noise."""
 
-SECOND_LOOK = 2.0
-"""How much larger a page of small print is looked at again."""
-
-SMALL_PRINT_SHARE = 0.1
-"""Share of regions that are long but too thin, to the others, that makes small print."""
-
 MOST_REGIONS = 3000
 """Bound on the regions of one page, so that a page of noise ends."""
 
@@ -46,39 +41,33 @@ MOST_REGIONS = 3000
 class Detector:
     """Finds the lines on an image."""
 
-    def __init__(self, session: Session, longest_side: int) -> None:
-        """`longest_side` bounds the network's input, in pixels."""
+    def __init__(self, session: Session, pixels: int) -> None:
+        """`pixels` bounds the network's input, width times height."""
         self._session = session
         self._input = session.inputs[0]
-        self._longest_side = longest_side
+        self._pixels = pixels
 
-    def find(self, image: Pixels, before_run: Callable[[], None]) -> Quads:
-        """Corners of the lines on an RGB image (H, W, 3), as `quads` gives them.
-
-        A page whose print turns out too small for the first look is looked at again,
-        larger. `before_run` precedes every run.
-        """
-        height, width = image.shape[:2]
-        before_run()
-        found, too_thin = quads(self._map(image, self._longest_side), width, height)
-        if too_thin > SMALL_PRINT_SHARE * len(found) and max(width, height) > self._longest_side:
-            before_run()
-            found, _ = quads(self._map(image, SECOND_LOOK * self._longest_side), width, height)
-        return found
-
-    def _map(self, image: Pixels, longest_side: float) -> npt.NDArray[np.float32]:
-        """The map (h, w), values from 0 to 1."""
-        size = input_size(image.shape[1], image.shape[0], longest_side)
+    def prepare(self, image: Pixels) -> npt.NDArray[np.float32]:
+        """The network's input (1, 3, h, w) for an RGB image (H, W, 3)."""
+        size = input_size(image.shape[1], image.shape[0], self._pixels)
         # Averaging keeps thin strokes that interpolation between four pixels would skip.
         resized = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        prepared = normalised(np.asarray(resized, np.uint8))[None]
+        return normalised(np.asarray(resized, np.uint8))[None]
+
+    def probabilities(self, prepared: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """The map (h, w), values from 0 to 1."""
         output: npt.NDArray[np.float32] = self._session.run({self._input: prepared})[0][0, 0]
         return output
 
 
-def input_size(width: int, height: int, longest_side: float) -> tuple[int, int]:
-    """Width and height the network works at: multiples of 32, never enlarged by much."""
-    scale = min(1.0, longest_side / max(width, height))
+def input_size(width: int, height: int, pixels: int) -> tuple[int, int]:
+    """Width and height the network works at: multiples of 32, about `pixels` in all.
+
+    A bound on the area costs the same for every shape of page and, unlike one on the
+    longer side, leaves the print on long receipts and scrolled screenshots readable. A
+    page below the bound is not enlarged.
+    """
+    scale = min(1.0, math.sqrt(pixels / (width * height)))
     return _multiple(width * scale), _multiple(height * scale)
 
 
@@ -94,42 +83,34 @@ def normalised(image: Pixels) -> npt.NDArray[np.float32]:
     return planes
 
 
-def quads(probabilities: npt.NDArray[np.float32], width: int, height: int) -> tuple[Quads, int]:
-    """Corners of the lines on a page of `width` x `height` pixels, and a count.
+def quads(probabilities: npt.NDArray[np.float32], width: int, height: int) -> Quads:
+    """Corners of the lines on a page of `width` x `height` pixels.
 
-    The corners have the shape (n, 4, 2), in pixels of the page: top left, top right,
-    bottom right, bottom left of each line as it stands on the page, clipped to it. The
-    count is of regions that have a line's length but are too thin to be trusted: print
-    that is too small for the map.
+    Shape (n, 4, 2), in pixels of the page: top left, top right, bottom right, bottom
+    left of each line as it stands on the page, clipped to the page.
     """
-    rows, columns = probabilities.shape
-    found: list[Quads] = []
-    too_thin = 0
-    for middle, across, down, angle in _regions(probabilities):
-        if min(across, down) >= SMALLEST_REGION:
-            growth = 2 * (across * down * UNCLIP_RATIO / (2 * (across + down)))
-            corners = _corners(middle, across + growth, down + growth, angle)
-            found.append(_from_top_left(corners))
-        elif max(across, down) >= 4 * SMALLEST_REGION:
-            too_thin += 1
+    found = list(_grown_regions(probabilities))
     if not found:
-        return np.zeros((0, 4, 2), np.float32), too_thin
+        return np.zeros((0, 4, 2), np.float32)
+    rows, columns = probabilities.shape
     scale = np.array([width / columns, height / rows], np.float32)
-    return np.clip(np.stack(found) * scale, 0, np.array([width, height], np.float32)), too_thin
+    on_page: Quads = np.clip(np.stack(found) * scale, 0, np.array([width, height], np.float32))
+    return on_page
 
 
-def _regions(
-    probabilities: npt.NDArray[np.float32],
-) -> Iterator[tuple[Sequence[float], float, float, float]]:
-    """Middle, width, height and angle of the regions that the map is sure of."""
+def _grown_regions(probabilities: npt.NDArray[np.float32]) -> Iterator[Quads]:
+    """Corners (4, 2) of the regions that the map is sure of, grown to whole lines."""
     text = (probabilities > MAP_THRESHOLD).astype(np.uint8)
     mask = cv2.dilate(text, np.ones((2, 2), np.uint8))
     contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     for contour in contours[:MOST_REGIONS]:
         middle, (across, down), angle = cv2.minAreaRect(contour)
-        inside = _mean_inside(probabilities, _corners(middle, across, down, angle))
-        if inside >= BOX_THRESHOLD:
-            yield middle, across, down, angle
+        if min(across, down) < SMALLEST_REGION:
+            continue
+        if _mean_inside(probabilities, _corners(middle, across, down, angle)) < BOX_THRESHOLD:
+            continue
+        growth = 2 * (across * down * UNCLIP_RATIO / (2 * (across + down)))
+        yield _from_top_left(_corners(middle, across + growth, down + growth, angle))
 
 
 def _corners(middle: Sequence[float], width: float, height: float, angle: float) -> Quads:

@@ -20,9 +20,9 @@ from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import detection, lines, models, recognition
 from mineru_daemon.results import EngineInfo
 
-MAX_IMAGE_SIZE = 2048
+MAX_IMAGE_SIZE = 0
 MIN_IMAGE_SIZE = 400
-DETECTION_SIZE = 960
+DETECTION_PIXELS = 960 * 704
 MIN_TEXT_SCORE = 0.5
 
 
@@ -35,7 +35,7 @@ class PPOCREngine:
         *,
         max_image_size: int = MAX_IMAGE_SIZE,
         min_image_size: int = MIN_IMAGE_SIZE,
-        detection_size: int = DETECTION_SIZE,
+        detection_pixels: int = DETECTION_PIXELS,
         min_text_score: float = MIN_TEXT_SCORE,
         spinning: bool = False,
         weights: models.Weights | None = None,
@@ -43,8 +43,9 @@ class PPOCREngine:
         """Load the models. Sizes are longest sides in pixels.
 
         A page larger than `max_image_size` (0: no bound) is read smaller, one smaller
-        than `min_image_size` is read with a warning. Lines are searched for at
-        `detection_size` and dropped if their score is below `min_text_score`.
+        than `min_image_size` is read with a warning. Lines are searched for on
+        `detection_pixels` (width times height) and dropped if their score is below
+        `min_text_score`.
         Raises `EngineError` if the weights are missing or cannot be loaded.
         """
         weights = weights or models.locate()
@@ -52,7 +53,7 @@ class PPOCREngine:
         cv2.setNumThreads(1)
         self._detection = Session(weights.detection, plan, spinning=spinning)
         self._recognition = Session(weights.recognition, plan, spinning=spinning)
-        self._detector = detection.Detector(self._detection, detection_size)
+        self._detector = detection.Detector(self._detection, detection_pixels)
         self._recogniser = recognition.Recogniser(self._recognition)
         self._max_image_size = max_image_size
         self._min_image_size = min_image_size
@@ -64,7 +65,7 @@ class PPOCREngine:
             settings={
                 "max_image_size": max_image_size,
                 "min_image_size": min_image_size,
-                "detection_size": detection_size,
+                "detection_pixels": detection_pixels,
                 "min_text_score": min_text_score,
                 "intra_op_num_threads": plan.intra,
                 "spinning": spinning,
@@ -79,7 +80,7 @@ class PPOCREngine:
     def warm_up(self) -> None:
         """Run both models once on a small empty image."""
         page = np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8)
-        self._detector.find(page, lambda: None)
+        self._detector.probabilities(self._detector.prepare(page))
         line = np.zeros((recognition.CROP_HEIGHT, recognition.NARROWEST, 3), np.uint8)
         self._recogniser.read(line)
 
@@ -112,8 +113,13 @@ class PPOCREngine:
     def _lines(
         self, image: detection.Pixels, progress: Progress, timings: defaultdict[str, float]
     ) -> list[lines.TextLine]:
+        with _timed(timings, "preprocess"):
+            prepared = self._detector.prepare(image)
+        progress("inference.detection")
         with _timed(timings, "inference.detection"):
-            quads = self._detector.find(image, lambda: progress("inference.detection"))
+            probabilities = self._detector.probabilities(prepared)
+        with _timed(timings, "postprocess"):
+            quads = detection.quads(probabilities, image.shape[1], image.shape[0])
         found = []
         for quad in quads:
             with _timed(timings, "preprocess"):
