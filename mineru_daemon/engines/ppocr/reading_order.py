@@ -25,16 +25,27 @@ SLACK = 0.3
 """By how much of its height a line's box may reach into a gutter: the detector's boxes are
 a little wider than the letters."""
 
-NARROWEST_GUTTER = 0.5
-"""Width of a gutter in line heights, after the slack on both sides."""
+SOLID_SLACK = 0.04
+"""The same for a region, by its width: the layout model's boxes are a little off."""
 
-SAME_ROW = 0.35
-"""Distance of the middles of two lines, in heights of the lower one, up to which they
-stand in one row."""
+NARROWEST_GUTTER = 0.5
+"""Width of a gutter in line heights, after the slack on both sides. Between columns of
+prose none is asked for: their common edges show them."""
+
+FLOAT_LINES = 3
+"""Lines beside a picture or table from which on the column they are in goes on there, and
+the picture does not end it."""
+
+SAME_ROW = 0.22
+"""Distance of the middles of two lines, in heights of the lower one, up to which they are
+cells of one row: lines that only happen to be side by side rarely agree so well."""
 
 ALIGNED = 0.6
 """Share of the rows of the side with fewer rows that have a partner on the other side,
 from which on two sides are cells of common rows and no columns."""
+
+FEWEST_LINES = 5
+"""Lines on each side without prose from which on their alignment tells anything."""
 
 PROSE_EMS = 11.0
 """Median width of prose in line heights: about four words."""
@@ -42,6 +53,13 @@ PROSE_EMS = 11.0
 PROSE_FILL = 0.6
 """Share of its column's width that a line of prose fills at least, the last of a
 paragraph aside."""
+
+BELIEVED_TEXT = 0.7
+"""Share of the lines in regions of text from which on a side is a column of text."""
+
+ASIDE_WIDTH = 0.45
+ASIDE_AREA = 0.5
+"""Width and text of a side bar over those of the text beside it, at most."""
 
 ROW_OVERLAP = 0.5
 """Share of the lower one's height by which two items of one row overlap at least."""
@@ -134,7 +152,7 @@ def _gutters(items: Sequence[Item], em: float) -> list[float]:
 
 def _core(item: Item) -> tuple[float, float]:
     """Left and right of an item without the slack of its box."""
-    slack = 0.0 if item.solid else min(SLACK * item.height, item.width / 4)
+    slack = item.width * SOLID_SLACK if item.solid else min(SLACK * item.height, item.width / 4)
     return item.box[0] + slack, item.box[2] - slack
 
 
@@ -152,7 +170,7 @@ def _cut(items: Sequence[Item], gutter: float, em: float) -> tuple[list[list[Ite
         if whole:
             parts.append(whole)
             whole = []
-        parts += [left, right]
+        parts += [right, left] if _is_aside(left, right, em) else [left, right]
         gain += min(sum(map(_area, left)), sum(map(_area, right)))
     if whole:
         parts.append(whole)
@@ -164,7 +182,11 @@ def _sections(items: Sequence[Item], gutter: float) -> list[tuple[list[Item], bo
 
     What stands in one row with something that crosses belongs to its run.
     """
-    crossing = [item for item in items if _core(item)[0] < gutter < _core(item)[1]]
+    crossing = [
+        item
+        for item in items
+        if _core(item)[0] < gutter < _core(item)[1] and not _floats(item, items)
+    ]
     runs: list[tuple[list[Item], bool]] = []
     for item in sorted(items, key=lambda one: one.middle):
         crossed = any(
@@ -178,26 +200,79 @@ def _sections(items: Sequence[Item], gutter: float) -> list[tuple[list[Item], bo
     return runs
 
 
+def _is_aside(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
+    """Whether the left side is a side bar or marginal notes: read after the text beside it."""
+    if any(item.solid for item in left):
+        return False
+    return (
+        median(item.width for item in left) < PROSE_EMS * em
+        and _extent(left) <= ASIDE_WIDTH * _extent(right)
+        and sum(map(_area, left)) <= ASIDE_AREA * sum(map(_area, right))
+        and _wide(right) >= 2 * PROSE_EMS * em
+    )
+
+
+def _extent(items: Sequence[Item]) -> float:
+    return max(item.box[2] for item in items) - min(item.box[0] for item in items)
+
+
+def _wide(items: Sequence[Item]) -> float:
+    """Width that one line in five reaches."""
+    return sorted(item.width for item in items)[int(0.8 * (len(items) - 1))]
+
+
+def _floats(item: Item, items: Sequence[Item]) -> bool:
+    """Whether a column goes on beside a region or a caption that reaches into it."""
+    if not item.solid and item.type not in ("image_caption", "table_caption"):
+        return False
+    beside = [other for other in items if item.box[1] <= other.middle <= item.box[3]]
+    left = sum(_core(other)[1] <= _core(item)[0] for other in beside)
+    right = sum(_core(other)[0] >= _core(item)[1] for other in beside)
+    return max(left, right) >= (FLOAT_LINES if item.solid else 1)
+
+
 def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
     """Whether the left side is read to its end before the right one, not row by row."""
     if not left or not right:
         return False
+    shared = _regions(left) & _regions(right)
+    if all(is_prose(side, em) or _is_believed_text(side, shared) for side in (left, right)):
+        return True
     gap = min(_core(item)[0] for item in right) - max(_core(item)[1] for item in left)
     if gap < NARROWEST_GUTTER * em:
         return False
-    if any(item.solid for item in (*left, *right)):
+    sides = [[item for item in side if not item.solid] for side in (left, right)]
+    if not all(sides):
         return True
-    if is_prose(left, em) and is_prose(right, em):
-        return True
-    return alignment(left, right) < ALIGNED
+    if not any(is_prose(side, em) for side in sides) and min(map(len, sides)) < FEWEST_LINES:
+        return False
+    return alignment(*sides) < ALIGNED
 
 
 def is_prose(items: Sequence[Item], em: float) -> bool:
     """Whether most lines are wide and equally wide: running text, no cells."""
-    widths = sorted(item.width for item in items)
-    widest = widths[int(0.8 * (len(widths) - 1))]
+    lines = [item for item in items if not item.solid]
+    widths = [item.width for item in lines]
+    if not widths:
+        return False
+    widest = _wide(lines)
     full = sum(width >= PROSE_FILL * widest for width in widths)
     return median(widths) >= PROSE_EMS * em and full >= PROSE_FILL * len(widths)
+
+
+def _is_believed_text(items: Sequence[Item], shared: set[int]) -> bool:
+    """Whether the layout model took most lines for running text of this side alone."""
+    lines = [item for item in items if not item.solid]
+    text = [
+        item
+        for item in lines
+        if item.type == "text" and item.region is not None and item.region not in shared
+    ]
+    return bool(lines) and len(text) >= max(FEWEST_LINES, BELIEVED_TEXT * len(lines))
+
+
+def _regions(items: Sequence[Item]) -> set[int]:
+    return {item.region for item in items if item.region is not None}
 
 
 def alignment(left: Sequence[Item], right: Sequence[Item]) -> float:

@@ -9,6 +9,7 @@ tables to `tables`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ the model took for a picture: a receipt, a screenshot."""
 
 PICTURE_PAGE = 0.8
 """Share of the page that a picture with text in it may cover."""
+
+REFERENCE = re.compile(r"\b(?:19|20)\d\d[a-z]?\b")
+"""A year, which an entry of a bibliography has; the model takes many lists for one."""
 
 FORMULA_LINES = 12
 """Lines in a formula at most."""
@@ -195,7 +199,7 @@ def _blocks(parts: Sequence[_Part], width: int, height: int) -> list[Block]:
     types: list[BlockType] = [part.type for part in parts]
     body = _body_size(parts)
     for number, part in enumerate(parts):
-        if types[number] in ("header", "footer", "text", "title"):
+        if types[number] in ("header", "footer", "text", "title", "ref_text"):
             types[number] = _type(part, parts, body, height)
     titles = [number for number, one in enumerate(types) if one == "title"]
     levels = dict(
@@ -225,14 +229,14 @@ def _type(part: _Part, parts: Sequence[_Part], body: float, height: int) -> Bloc
         if other is not part
     )
     kind = furniture.on_page(part.text, part.type, top / height, bottom / height, outermost)
-    if kind:
+    if kind and len(part.rows) == 1:
         return kind
     cells = max(len(row) for row in part.rows)
     if part.type == "title" and len(part.text) <= headings.LONGEST:
         return "title"
     if cells == 1 and headings.is_heading(part.text, part.size, body, len(part.rows)):
         return "title"
-    return "text"
+    return "ref_text" if part.type == "ref_text" and REFERENCE.search(part.text) else "text"
 
 
 def _body_size(parts: Sequence[_Part]) -> float:
