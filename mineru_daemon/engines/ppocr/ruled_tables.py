@@ -10,6 +10,7 @@ All lengths are points of the upright page, or em of the table's type where said
 from __future__ import annotations
 
 import html
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,11 @@ CELL_GAP = 0.8
 spaces are 0.25 to 0.35 em, in justified lines up to 0.7."""
 MIN_COLUMN_GAP = 0.35
 """Gap in em between columns that holds over many rows."""
+EMPTY_ROW = 1.3
+"""Height in em from which an empty drawn row is one to be filled in: a line of print and
+some air."""
+EMPTY_COLUMN = 1.6
+"""The same for the width of columns."""
 MANY_ROWS = 8
 MAX_CELLS = 6_000
 """Cells of a grid; forms with more are drawings on graph paper."""
@@ -41,6 +47,17 @@ _FIGURE = re.compile(
     r"|\.{2,}|n\.?/?a\.?|nil|none|yes|no|ref|[*x\u2713\u2717\u2022\u2014\u2013-]+)[\s\])*]*",
     re.IGNORECASE,
 )
+_TYPED_RULE = re.compile(r"[-_=\u2500\u2501\u2550\u2014]{8,}")
+"""A rule made of characters, as on typewriters."""
+_LEADERS = re.compile(r"\s*(?:[.\u2024\u2025\u2026\u00b7]\s?){4,}$")
+"""Dots that lead the eye to the next column."""
+_BEFORE_FIGURE = frozenset(
+    {"$", "\u20ac", "\u00a3", "\u00a5", "US$", "(", "$(", "-", "\u2013", "<", ">"}
+)
+_AFTER_FIGURE = frozenset({"%", ")", "%)", ")%", "*", "**", "***", "\u2020", "\u2021"})
+_NOTE = re.compile(r"(notes?|sources?|exhibit reads|legend|key)\b", re.IGNORECASE)
+LONG_NOTE = 90
+"""Characters from which the last row over all columns is a note, not a sum."""
 _CAPTION = re.compile(
     r"(table|tab\.|exhibit|figure|fig\.|chart|source|note|tabelle|tableau|\u8868|\u56fe|\u5716|\u56f3)",
     re.IGNORECASE,
@@ -68,6 +85,11 @@ def find(
     if len(words) < 4:
         return []
     level, plumb = _rulings(drawing, width, height)
+    typed = [word for word in words if _TYPED_RULE.fullmatch(word.text)]
+    words = [word for word in words if not _TYPED_RULE.fullmatch(word.text)]
+    level += [
+        Rule((word.box[1] + word.box[3]) / 2, word.box[0], word.box[2], True) for word in typed
+    ]
     tables: list[Table] = []
     for component in _components(level, plumb):
         table = _ruled_table(component, words)
@@ -369,7 +391,7 @@ def _text(words: Sequence[Word]) -> str:
             parts[-1] += line
         else:
             parts.append(line)
-    return " ".join(parts)
+    return _LEADERS.sub("", " ".join(parts))
 
 
 def _is_wide(sign: str) -> bool:
@@ -398,43 +420,78 @@ def _html(cells: Sequence[Cell], rows: int) -> str:
     return "".join(parts)
 
 
-def _compact(cells: list[Cell], rows: int, columns: int) -> tuple[list[Cell], int, int]:
-    """Without rows and columns that have no word of their own and no cell that ends there."""
+def _compact(
+    cells: list[Cell], grid: Grid, row_least: float, column_least: float
+) -> tuple[list[Cell], int, int]:
+    """Without thin rows and columns that hold no words of their own.
+
+    They are what is left between double rules and around filled boxes; an empty row or
+    column of full size is one to be filled in, and stays.
+    """
     keep_rows = [
         row
-        for row in range(rows)
-        if any(cell.row == row and cell.row_span == 1 and cell.words for cell in cells)
-        or (
-            any(cell.row == row and cell.words for cell in cells)
-            and any(cell.row <= row - 0 and cell.row + cell.row_span - 1 == row for cell in cells)
-        )
+        for row in range(grid.rows)
+        if grid.ys[row + 1] - grid.ys[row] >= row_least
+        or any(cell.row == row and cell.row_span == 1 and cell.words for cell in cells)
     ]
     keep_columns = [
         column
-        for column in range(columns)
-        if any(cell.column == column and cell.words for cell in cells)
+        for column in range(grid.columns)
+        if grid.xs[column + 1] - grid.xs[column] >= column_least
+        or any(cell.column == column and cell.column_span == 1 and cell.words for cell in cells)
     ]
-    if len(keep_rows) == rows and len(keep_columns) == columns:
-        return cells, rows, columns
     row_number = {row: number for number, row in enumerate(keep_rows)}
     column_number = {column: number for number, column in enumerate(keep_columns)}
     result = []
     for cell in cells:
-        own_rows = [
+        rows = [
             row_number[row]
             for row in range(cell.row, cell.row + cell.row_span)
             if row in row_number
         ]
-        own_columns = [
+        columns = [
             column_number[column]
             for column in range(cell.column, cell.column + cell.column_span)
             if column in column_number
         ]
-        if own_rows and own_columns:
-            result.append(
-                Cell(own_rows[0], own_columns[0], len(own_rows), len(own_columns), cell.words)
-            )
+        if rows and columns:
+            result.append(Cell(rows[0], columns[0], len(rows), len(columns), cell.words))
+        elif cell.words:
+            # Words must not get lost with a sliver: they go to the neighbour before.
+            for other in reversed(result):
+                if other.words or other.row == cell.row:
+                    other.words += cell.words
+                    break
     return result, len(keep_rows), len(keep_columns)
+
+
+def _without_notes(cells: list[Cell], rows: int, columns: int) -> tuple[list[Cell], int]:
+    """Without a caption above and notes below that share the frame of the table."""
+    first, last = 0, rows
+    by_row: dict[int, list[Cell]] = {}
+    for cell in cells:
+        by_row.setdefault(cell.row, []).append(cell)
+
+    def alone(row: int) -> str | None:
+        own = by_row.get(row, [])
+        if len(own) == 1 and own[0].column_span == columns and own[0].row_span == 1:
+            return _text(own[0].words)
+        return None
+
+    while last - first > 2 and (text := alone(first)) is not None:
+        if text and not _CAPTION.match(text):
+            break
+        first += 1
+    while last - first > 2 and (text := alone(last - 1)) is not None:
+        if text and not _NOTE.match(text) and len(text) < LONG_NOTE:
+            break
+        last -= 1
+    kept = [
+        Cell(cell.row - first, cell.column, cell.row_span, cell.column_span, cell.words)
+        for cell in cells
+        if first <= cell.row < last
+    ]
+    return kept, last - first
 
 
 # --- ruled tables -------------------------------------------------------------
@@ -463,8 +520,23 @@ def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
         return None
     grid = _lattice(xs, ys, level, plumb, inside, em)
     cells = _fill_cells(grid, inside)
-    cells, rows, columns = _compact(cells, grid.rows, grid.columns)
+    filled_only = all(rule.edge for rule in plumb)
+    # Between filled boxes there are gaps, never cells to be filled in.
+    least = (math.inf, math.inf) if filled_only else (EMPTY_ROW * em, EMPTY_COLUMN * em)
+    cells, rows, columns = _compact(cells, grid, *least)
+    if filled_only and any(_holds_rows(cell) for cell in cells):
+        # Stripes and heat maps: fills that show some rows, not all of them.
+        return None
+    cells, rows = _without_notes(cells, rows, columns)
     filled = [cell for cell in cells if cell.words]
+    inside = [word for cell in filled for word in cell.words]
+    if rows < grid.rows and inside:
+        box = (
+            box[0],
+            min(word.box[1] for word in inside),
+            box[2],
+            max(word.box[3] for word in inside),
+        )
     if rows * columns < 2 or len(filled) < 2 or columns < 2 or (rows < 2 and columns < 3):
         return None
     if len(filled) < 0.25 * len(cells):
@@ -474,6 +546,12 @@ def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
     if median(lengths) > 350 or (len(filled) < 4 and max(lengths) > 400):
         return None
     return Table(_around(box, inside), _html(cells, rows), rows, columns, ruled=True)
+
+
+def _holds_rows(cell: Cell) -> bool:
+    """Whether a cell holds several rows of figures, so that it is more than one."""
+    rows = _rows_of(cell.words)
+    return len(rows) > 1 and all(_FIGURE.fullmatch(word.text) for row in rows for word in row)
 
 
 def _around(box: Box, words: Sequence[Word]) -> Box:
@@ -700,16 +778,29 @@ def _rivers(
     rivers: list[tuple[float, float]] = []
     depth = 0
     begin: float | None = None
+    stretches: list[tuple[int, float, float]] = []
+    last = 0.0
     for at, change in events:
         before = depth
         depth += change
+        if begin is not None:
+            stretches.append((before, last, at))
+        last = at
         if before > allowed >= depth:
-            begin = at
+            begin, stretches = at, []
         elif before <= allowed < depth:
             if begin is not None and at - begin >= least * em:
-                rivers.append((begin, at))
+                rivers.append(_emptiest(stretches, 0.1 * em))
             begin = None
     return [river for river in rivers if _parts(counted, river)]
+
+
+def _emptiest(stretches: Sequence[tuple[int, float, float]], least: float) -> tuple[float, float]:
+    """Of (rows in the way, from, to), the widest where the fewest rows are in the way."""
+    wide = [one for one in stretches if one[2] - one[1] >= least] or list(stretches)
+    fewest = min(one[0] for one in wide)
+    _, low, high = max((one for one in wide if one[0] == fewest), key=lambda one: one[2] - one[1])
+    return low, high
 
 
 def _parts(rows: Sequence[Sequence[Word]], river: tuple[float, float]) -> bool:
@@ -746,7 +837,8 @@ def _aligned_tables(
         rules = [
             rule
             for rule in level
-            if rule.end > low
+            if not rule.edge
+            and rule.end > low
             and rule.start < high
             and not any(_crosses(table.box, rule) for table in tables)
         ]
@@ -804,6 +896,7 @@ def _tabular_runs(rows: Sequence[Sequence[Word]], em: float) -> list[tuple[int, 
                 len(between) > 3
                 or apart > 2.2 * em * (len(between) + 1)
                 or any(_is_prose(row, extent, em) for row in between)
+                or (apart > 0.8 * em and any(_is_centred(row, extent, em) for row in between))
             )
             if broken:
                 runs.append((start, last))
@@ -824,6 +917,13 @@ def _is_tabular(row: Sequence[Word], em: float) -> bool:
     tail = [word for word in row if _FIGURE.fullmatch(word.text)]
     gaps = [word.box[0] - before.box[2] for before, word in zip(tail, tail[1:], strict=False)]
     return max(gaps) > 0.45 * em and len(_phrases(row, em, 0.5)) > 2
+
+
+def _is_centred(row: Sequence[Word], extent: tuple[float, float], em: float) -> bool:
+    """A single phrase away from the left edge: a heading over columns."""
+    return len(_phrases(row, em)) == 1 and row[0].box[0] > extent[0] + 0.25 * (
+        extent[1] - extent[0]
+    )
 
 
 def _is_prose(row: Sequence[Word], extent: tuple[float, float], em: float) -> bool:
@@ -868,7 +968,8 @@ def _aligned_table(
     left = min([left, *(row[0].box[0] for row in head)])
     right = max([right, *(row[-1].box[2] for row in head)])
     xs = [left - 1, *((low + high) / 2 for low, high in rivers), right + 1]
-    if not _is_filled(tabular, xs):
+    xs = _with_signs(tabular, xs)
+    if len(xs) < (3 if bounded else 4) or not _is_filled(tabular, xs):
         return None
     grid, home = _stacked(head, body, xs, rules, head_top, (top, bottom), size)
     words = [word for row in [*head, *body] for word in row]
@@ -883,11 +984,24 @@ def _aligned_table(
         row = _interval(grid.ys, (word.box[1] + word.box[3]) / 2)
         column = home.get(id(word), _interval(xs, (word.box[0] + word.box[2]) / 2))
         place[row, column].words.append(word)
-    cells, count, columns = _compact(cells, grid.rows, grid.columns)
+    cells, count, columns = _compact(cells, grid, math.inf, math.inf)
     if columns < 2 or count < 2:
         return None
     box = _around((left, grid.ys[0], right, grid.ys[-1]), words)
     return Table(box, _html(cells, count), count, columns)
+
+
+def _with_signs(rows: Sequence[Sequence[Word]], xs: list[float]) -> list[float]:
+    """Columns of signs (currency, per cent) belong to the figures beside them."""
+    entries = [_by_column(row, xs) for row in rows]
+    dropped: set[int] = set()
+    for column in range(len(xs) - 1):
+        texts = {one[column] for one in entries if one[column]}
+        if texts and texts <= _BEFORE_FIGURE and column + 2 < len(xs):
+            dropped.add(column + 1)
+        elif texts and texts <= _AFTER_FIGURE and column > 0:
+            dropped.add(column)
+    return [at for number, at in enumerate(xs) if number not in dropped]
 
 
 def _is_filled(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> bool:
