@@ -42,10 +42,12 @@ def on_page(
     the paragraph and the nearer edge of the page.
     """
     above, below = bottom <= MARGIN, top >= 1 - MARGIN
-    if not outermost or not (above or below) or len(text) > LONGEST:
+    if not outermost or len(text) > LONGEST:
         return None
-    if PAGE_NUMBER.match(text):
+    if PAGE_NUMBER.match(text) and (above or below or believed in ("header", "footer")):
         return "page_number"
+    if not (above or below):
+        return None
     if believed in ("header", "footer"):
         return "header" if above else "footer"
     return None

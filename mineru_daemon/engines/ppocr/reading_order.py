@@ -21,7 +21,7 @@ from mineru_daemon.results import BlockType
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
 
-SLACK = 0.3
+SLACK = 0.6
 """By how much of its height a line's box may reach into a gutter: the detector's boxes are
 a little wider than the letters."""
 

@@ -9,6 +9,7 @@ tables to `tables`.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -36,12 +37,17 @@ SUREST_TABLE = 0.5
 """Score from which on a table is believed: more than other regions, as it changes how its
 lines are read."""
 
-PICTURE_TEXT = 0.12
-"""Share of a picture's area that lines may cover. What holds more is a page of text that
-the model took for a picture: a receipt, a screenshot."""
+SUREST_PICTURE = 0.85
+PICTURE_PAGE = 0.4
+"""Score of a picture with text in it, at least, and its share of the page at most. The
+model takes receipts and screenshots for pictures as a whole, and parts of screenshots
+with little certainty."""
 
-PICTURE_PAGE = 0.8
-"""Share of the page that a picture with text in it may cover."""
+SPLIT_SHARE = 0.25
+SPLIT_EMS = 20.0
+SPLIT_GUTTER = 2.0
+"""A line is split if each of two regions has this share of it, if it is this long, and if
+the regions lie this close to each other, both in line heights."""
 
 REFERENCE = re.compile(r"\b(?:19|20)\d\d[a-z]?\b")
 """A year, which an entry of a bibliography has; the model takes many lists for one."""
@@ -74,11 +80,17 @@ def to_blocks(
 
     `lines` may come from recognition or from a text layer, in the pixels that `regions`
     use; `sizes` are their type sizes (any unit), if known better than from their heights.
-    A table's block has its lines and no content; pictures and formulas have the plain
-    text of the lines in them, if any.
+    Blocks of tables and pictures have their lines and no content; formulas have the plain
+    text of their lines. A line that runs through two columns is split between them.
     """
     turn = slope(lines)
-    size_of = dict(zip(map(id, lines), sizes, strict=True)) if sizes is not None else {}
+    sized = zip(lines, sizes or [_height(line) for line in lines], strict=True)
+    size_of: dict[int, float] = {}
+    lines = []
+    for whole, size in sized:
+        for line in split_at_gutter(whole, regions):
+            lines.append(line)
+            size_of[id(line)] = size
     parts: list[_Part] = []
     for column in reading_order.columns(
         _items(lines, _believed(regions, lines, width, height), turn)
@@ -86,6 +98,42 @@ def to_blocks(
         rows = reading_order.rows(column)
         parts += [_part(group, size_of, regions) for group in paragraphs.paragraphs(rows)]
     return _blocks(parts, width, height)
+
+
+def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]:
+    """The two halves of a line that runs through regions of text side by side, or the line.
+
+    The detector joins lines over a narrow gutter. Where the text is to be cut is told by
+    the widths of its characters, to the next space.
+    """
+    left, top, right, bottom = _bounds(line)
+    middle, least = (top + bottom) / 2, SPLIT_SHARE * (right - left)
+    touched = sorted(
+        region.box
+        for region in regions
+        if region.type == "text"
+        and region.box[1] < middle < region.box[3]
+        and min(right, region.box[2]) - max(left, region.box[0]) > least
+    )
+    if len(touched) != 2 or right - left < SPLIT_EMS * (bottom - top):
+        return [line]
+    gutter = (touched[0][2] + touched[1][0]) / 2
+    if abs(touched[1][0] - touched[0][2]) > SPLIT_GUTTER * (bottom - top):
+        return [line]
+    share = (gutter - left) / (right - left)
+    widths = [2 if paragraphs.is_wide(one) else 1 for one in line.text]
+    ends = list(itertools.accumulate(widths))
+    spaces = [number for number, one in enumerate(line.text) if one == " "]
+    if not spaces:
+        return [line]
+    cut = min(spaces, key=lambda number: abs(ends[number] - share * ends[-1]))
+    (x0, y0), (x1, y1), (x2, y2), (x3, y3) = line.corners
+    upper = (x0 + share * (x1 - x0), y0 + share * (y1 - y0))
+    lower = (x3 + share * (x2 - x3), y3 + share * (y2 - y3))
+    return [
+        TextLine(((x0, y0), upper, lower, (x3, y3)), line.text[:cut].strip(), line.score),
+        TextLine((upper, (x1, y1), (x2, y2), lower), line.text[cut:].strip(), line.score),
+    ]
 
 
 def row_text(lines: Sequence[TextLine]) -> str:
@@ -123,8 +171,11 @@ def _is_plausible(region: Region, lines: Sequence[TextLine], page: float) -> boo
         return region.score >= SUREST_TABLE and len(held) > 1
     if region.type == "equation":
         return len(held) <= FORMULA_LINES
-    covered = sum(map(_area, held)) / max(1.0, _area(region.box))
-    return not held or (covered <= PICTURE_TEXT and _area(region.box) <= PICTURE_PAGE * page)
+    return not held or (
+        region.score >= SUREST_PICTURE
+        and _area(region.box) <= PICTURE_PAGE * page
+        and 2 * len(held) <= len(lines)
+    )
 
 
 def _items(lines: Sequence[TextLine], regions: Sequence[Region | None], turn: float) -> list[Item]:
@@ -169,12 +220,12 @@ def _part(
 ) -> _Part:
     items = [item for row in rows for item in row]
     lines = [line for item in items for line in item.lines]
-    sizes = [size_of.get(id(line)) or _height(line) for line in lines]
+    sizes = [size_of[id(line)] for line in lines]
     counted = Counter(item.type for item in items)
     numbers = {item.region for item in items}
     number = numbers.pop() if len(numbers) == 1 else None
     if items[0].solid:
-        content = "" if items[0].type == "table" else row_text(lines)
+        content = "" if items[0].type in ("table", "image") else row_text(lines)
     else:
         content = paragraphs.text([_row_text(row) for row in rows])
     edges = [item.box if item.solid else _bounds(line) for item in items for line in item.lines]
