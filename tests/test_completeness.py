@@ -10,7 +10,7 @@ import pytest
 from pdf_building import build_pdf, encryption
 from PIL import Image, ImageDraw, features
 
-from mineru_daemon.documents import Limits, check_complete
+from mineru_daemon.documents import Limits, check_complete, tiff
 from mineru_daemon.errors import EmptyError, IncompleteError
 
 LIMITS = Limits()
@@ -229,6 +229,18 @@ def test_compressed_strips_of_zeros_have_not_arrived_yet(tmp_path: Path) -> None
     check(tmp_path, group4.ljust(64) + b"\x26\xa1" * 1000)
     with pytest.raises(IncompleteError):
         check(tmp_path, group4.ljust(64) + b"\x26\xa1" * 500 + bytes(1000))
+
+
+def test_a_tiff_of_absurdly_many_tags_or_strips_is_left_to_the_decoder(tmp_path: Path) -> None:
+    path = tmp_path / "absurd.tif"
+    tags = struct.pack("<HHHQQ", 43, 8, 0, 16, 70_000) + bytes(20 * 70_000 + 8)
+    path.write_bytes(b"II" + tags)
+    with path.open("rb") as stream:
+        assert list(tiff.frames(stream)) == []
+    strips = struct.pack("<HIHHHIIHHIII", 42, 8, 2, 273, 3, 1_000_001, 38, 279, 3, 1_000_001, 38, 0)
+    path.write_bytes(b"II" + strips + b"\xff" * 2_000_002)
+    with path.open("rb") as stream:
+        assert list(tiff.frames(stream)) == [tiff.Frame(compressed=False, end=0, last_length=0)]
 
 
 def test_a_file_beyond_the_limit_is_not_read(tmp_path: Path) -> None:

@@ -143,8 +143,8 @@ def test_a_thread_of_a_page_is_still_a_page(tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_loaded_leaves_the_others_readable(tmp_path: Path) -> None:
-    content = build_pdf(A_PAGE, A_PAGE, A_PAGE)
-    content = content.replace(b"/Kids [5 0 R 6 0 R 7 0 R]", b"/Kids [5 0 R 1 0 R 7 0 R]")
+    content = build_pdf(A_PAGE, A_PAGE, A_PAGE, more=(b"42",))
+    content = content.replace(b"/Kids [5 0 R 6 0 R 7 0 R]", b"/Kids [5 0 R 8 0 R 7 0 R]")
     with opened(tmp_path, content) as document:
         assert document.page_count == 3
         document.page(0).render()
