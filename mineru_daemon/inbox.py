@@ -23,6 +23,7 @@ import structlog
 from mineru_daemon import documents
 from mineru_daemon.errors import CrashedError, EmptyError, IncompleteError
 from mineru_daemon.jobs import Job
+from mineru_daemon.log import printable
 from mineru_daemon.rate import RateLimiter
 from mineru_daemon.reading import limits_of
 from mineru_daemon.results import ErrorInfo
@@ -324,7 +325,7 @@ class Inbox:
         if self._journal.deaths(expected) >= self._settings.max_attempts:
             reason = ErrorInfo(
                 code=CrashedError.code,
-                message=f"{path.name} ended the process {self._settings.max_attempts} times "
+                message=f"{printable(path.name)} ended the process {self._settings.max_attempts} times "
                 "while it was checked; it is damaged, or an attack.",
             )
         self._settler.forget(path)
@@ -357,17 +358,19 @@ class Inbox:
         if found.size == 0:
             reason = ErrorInfo(
                 code=EmptyError.code,
-                message=f"{path.name} is empty and has been so for {still}; deliver it again.",
+                message=f"{printable(path.name)} is empty and has been so for {still}; "
+                "deliver it again.",
             )
         elif not os.access(path, os.R_OK):
             reason = ErrorInfo(
                 code="unreadable",
-                message=f"{path.name} may not be read by the daemon; give its user the right to.",
+                message=f"{printable(path.name)} may not be read by the daemon; "
+                "give its user the right to.",
             )
         else:
             reason = ErrorInfo(
                 code=IncompleteError.code,
-                message=f"{path.name} ends before its end and has not changed for {still}; "
+                message=f"{printable(path.name)} ends before its end and has not changed for {still}; "
                 "deliver it again.",
             )
         self._claim(path, self._source(path), reason)
