@@ -20,7 +20,8 @@ MARGIN = 0.12
 """Share of the page's height at top and bottom in which furniture stands."""
 
 PAGE_NUMBER = re.compile(
-    r"^\W{0,3}(?:(?:page|p\.|seite|página|第)\s*)?(?:\d{1,4}|[ivxlc]{1,6})"
+    r"^\W{0,3}(?:(?:page|p\.|seite|página|第)\s*)?"
+    r"(?:\d{1,4}|(?=[ivxl])(?:xl|l?x{0,3})(?:ix|iv|v?i{0,3}))"
     r"(?:\s*(?:/|of|von|de|sur|共)\s*\d{1,4})?\s*页?\W{0,3}$",
     re.IGNORECASE,
 )

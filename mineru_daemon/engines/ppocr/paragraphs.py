@@ -23,6 +23,9 @@ SAME_SIZE = 0.72
 """Ratio of the heights of two lines from which on they can be of one size: a line without
 ascenders or descenders is lower than its neighbours."""
 
+NEAR = 4
+"""Rows above and below that tell the width of the column, which changes around pictures."""
+
 INDENT = 0.8
 """Depth of an indented first line in line heights, at least."""
 
@@ -44,10 +47,18 @@ def paragraphs(rows: Sequence[Row]) -> list[list[Row]]:
     if not rows:
         return []
     pitch = _usual_pitch(rows)
-    right = max(item.box[2] for row in rows for item in row)
-    left = min(item.box[0] for row in rows for item in row)
     groups: list[list[Row]] = [[rows[0]]]
-    for row in rows[1:]:
+    for number, row in enumerate(rows[1:], 1):
+        near = [
+            item.box
+            for other in rows[max(0, number - NEAR) : number + NEAR]
+            for item in other
+            if not item.solid
+            and item.region == row[0].region
+            and _is_same_size(item.height, row[0].height)
+        ]
+        left = min((box[0] for box in near), default=0.0)
+        right = max((box[2] for box in near), default=0.0)
         if _continues(groups[-1], row, pitch, left, right):
             groups[-1].append(row)
         else:
@@ -104,20 +115,24 @@ def _continues(group: Sequence[Row], row: Row, pitch: float, left: float, right:
         return False
     if above.region is not None and below.region is not None and above.region != below.region:
         return False
-    low, high = sorted((above.height, below.height))
-    if low < SAME_SIZE * high:
+    if not _is_same_size(above.height, below.height):
         return False
+    high = max(above.height, below.height)
     step = below.middle - above.middle
     if step > LARGEST_LEADING * max(pitch, high) or step > 2.5 * high:
         return False
     if _mark(below):
         return False
-    if above.type == "title":
+    if above.type == "title" or above.lines[-1].text.endswith(tuple(HYPHENS)):
         return True
     em = (above.height + below.height) / 2
     if _is_indented(below, above, left, em) and not (len(group) == 1 and _mark(above)):
         return False
     return not _ended_early(above, below, right, em)
+
+
+def _is_same_size(one: float, other: float) -> bool:
+    return min(one, other) >= SAME_SIZE * max(one, other)
 
 
 def _mark(item: Item) -> bool:

@@ -57,12 +57,18 @@ paragraph aside."""
 BELIEVED_TEXT = 0.7
 """Share of the lines in regions of text from which on a side is a column of text."""
 
+RUNNING: frozenset[str] = frozenset({"text", "ref_text", "image_caption", "table_caption"})
+"""Types of regions that hold running text."""
+
 ASIDE_WIDTH = 0.45
 ASIDE_AREA = 0.5
 """Width and text of a side bar over those of the text beside it, at most."""
 
 ROW_OVERLAP = 0.5
 """Share of the lower one's height by which two items of one row overlap at least."""
+
+TALLEST = 3.0
+"""Height of an item over that of another one in its row, at most."""
 
 
 @dataclass(frozen=True)
@@ -131,14 +137,23 @@ def rows(items: Iterable[Item]) -> list[list[Item]]:
     found: list[tuple[Item, list[Item]]] = []
     for item in sorted(items, key=lambda one: one.box[1]):
         for first, members in reversed(found[-3:]):
-            common = min(item.box[3], first.box[3]) - max(item.box[1], first.box[1])
-            if common >= ROW_OVERLAP * min(item.height, first.height):
+            if _share_row(item, first):
                 members.append(item)
                 break
         else:
             found.append((item, [item]))
     found.sort(key=lambda row: row[0].middle)
     return [sorted(members, key=lambda one: one.box[0]) for _, members in found]
+
+
+def _share_row(one: Item, other: Item) -> bool:
+    """Whether two items stand side by side. What is much taller has rows of its own beside
+    it: a picture, a line that is written upwards."""
+    low, high = sorted((one.height, other.height))
+    if high > TALLEST * low:
+        return False
+    common = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
+    return common >= ROW_OVERLAP * low
 
 
 def _gutters(items: Sequence[Item], em: float) -> list[float]:
@@ -266,7 +281,7 @@ def _is_believed_text(items: Sequence[Item], shared: set[int]) -> bool:
     text = [
         item
         for item in lines
-        if item.type == "text" and item.region is not None and item.region not in shared
+        if item.type in RUNNING and item.region is not None and item.region not in shared
     ]
     return bool(lines) and len(text) >= max(FEWEST_LINES, BELIEVED_TEXT * len(lines))
 

@@ -280,7 +280,8 @@ def _type(part: _Part, parts: Sequence[_Part], body: float, height: int) -> Bloc
         if other is not part
     )
     kind = furniture.on_page(part.text, part.type, top / height, bottom / height, outermost)
-    if kind and len(part.rows) == 1:
+    alone = not any(other.region is part.region for other in parts if other is not part)
+    if kind and len(part.rows) == 1 and (kind == "page_number" or alone):
         return kind
     cells = max(len(row) for row in part.rows)
     if part.type == "title" and len(part.text) <= headings.LONGEST:

@@ -1,0 +1,166 @@
+"""Lines and regions -> blocks: types, headings, captions, nothing lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from page_building import EM, column, line
+
+from mineru_daemon.engines.ppocr.layout import Region
+from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.structure import row_text, split_at_gutter, to_blocks
+from mineru_daemon.results import Block, BlockType
+
+WIDTH, HEIGHT = 1000, 1400
+
+
+def region(
+    kind: BlockType, left: float, top: float, right: float, bottom: float, score: float = 0.95
+) -> Region:
+    return Region(kind, (left, top, right, bottom), score)
+
+
+def blocks(lines: Sequence[TextLine], *regions: Region) -> list[Block]:
+    return to_blocks(lines, regions, WIDTH, HEIGHT)
+
+
+def contents(lines: Sequence[TextLine], *regions: Region) -> list[tuple[str, str | None]]:
+    return [(block.type, block.content) for block in blocks(lines, *regions)]
+
+
+def table(left: float, top: float) -> list[TextLine]:
+    return [
+        line(f"c{row}{cell}", left + 150 * cell, top + 30 * row, 60)
+        for row in range(4)
+        for cell in range(3)
+    ]
+
+
+def test_lines_outside_all_regions_make_paragraphs() -> None:
+    (block,) = blocks(column("a", 50, 300, 4))
+    assert block.type == "text"
+    assert block.content is not None
+    assert block.content.startswith("a0 words")
+    assert block.content.endswith("a3 words of a text that goes on and on")
+    assert len(block.lines) == 4
+
+
+def test_boxes_and_polygons_are_fractions_of_the_page() -> None:
+    (block,) = blocks([line("text", 100, 140, 500)])
+    assert block.bbox == pytest.approx((0.1, 0.1, 0.6, (140 + EM) / HEIGHT))
+    assert block.lines[0].polygon[0] == pytest.approx((0.1, 0.1))
+
+
+def test_no_line_is_lost_or_doubled_whatever_the_regions_say() -> None:
+    lines = column("a", 50, 100, 8) + column("b", 480, 100, 8) + table(60, 600)
+    odd = [
+        region("table", 40, 580, 460, 730),
+        region("text", 30, 80, 900, 250),
+        region("image", 0, 0, 1000, 1400),
+        region("title", 50, 130, 300, 150),
+        region("equation", 480, 95, 900, 160),
+        region("header", 40, 590, 500, 700),
+    ]
+    read = sorted(one.text for block in blocks(lines, *odd) for one in block.lines)
+    assert read == sorted(one.text for one in lines)
+
+
+def test_a_table_holds_its_lines_and_leaves_its_content_to_others() -> None:
+    lines = [*column("a", 50, 100, 4), *table(60, 300), *column("b", 50, 500, 4)]
+    found = blocks(lines, region("table", 50, 290, 460, 420))
+    assert [block.type for block in found] == ["text", "table", "text"]
+    assert found[1].content is None
+    assert len(found[1].lines) == 12
+    assert found[1].bbox == pytest.approx((0.05, 290 / HEIGHT, 0.46, 420 / HEIGHT))
+
+
+def test_a_caption_keeps_its_type_and_place_beside_its_table() -> None:
+    lines = [line("Table 1 All of them", 60, 260, 300), *table(60, 300)]
+    found = contents(
+        lines, region("table", 50, 290, 460, 420), region("table_caption", 50, 255, 400, 285)
+    )
+    assert found == [("table_caption", "Table 1 All of them"), ("table", None)]
+
+
+def test_a_table_that_the_model_doubts_stays_text_in_rows() -> None:
+    lines = table(60, 300)
+    found = contents(lines, region("table", 50, 290, 460, 420, score=0.45))
+    assert found[0] == ("text", "c00 c01 c02")
+
+
+def test_a_page_taken_for_a_picture_as_a_whole_stays_text() -> None:
+    lines = [*column("a", 50, 100, 12), *table(60, 600)]
+    assert all(
+        block.type == "text" for block in blocks(lines, region("image", 0, 0, 1000, 1000, 0.97))
+    )
+
+
+def test_words_in_a_picture_stay_with_it() -> None:
+    lines = [*column("a", 50, 100, 6), line("label", 200, 500, 80)]
+    found = blocks(lines, region("image", 100, 400, 450, 700))
+    picture = found[-1]
+    assert (picture.type, picture.content) == ("image", None)
+    assert [one.text for one in picture.lines] == ["label"]
+
+
+def test_a_bare_picture_is_a_block_without_lines() -> None:
+    found = blocks(column("a", 50, 100, 6), region("image", 100, 400, 450, 700))
+    assert (found[-1].type, found[-1].lines) == ("image", [])
+
+
+def test_the_model_and_the_size_of_type_make_headings() -> None:
+    lines = [
+        line("A large one", 50, 60, 500, height=40),
+        *column("a", 50, 150, 4),
+        line("Small one", 50, 300, 120),
+        *column("b", 50, 350, 4),
+    ]
+    found = blocks(lines, region("title", 45, 295, 175, 325))
+    assert [(block.type, block.text_level) for block in found] == [
+        ("title", 1),
+        ("text", None),
+        ("title", 2),
+        ("text", None),
+    ]
+
+
+def test_sizes_from_a_text_layer_count_more_than_the_heights_of_boxes() -> None:
+    lines = [line("Heading", 50, 60, 120), *column("a", 50, 120, 4)]
+    found = to_blocks(lines, [], WIDTH, HEIGHT, sizes=[18.0, *[10.0] * 4])
+    assert [block.type for block in found] == ["title", "text"]
+
+
+def test_headers_and_page_numbers_at_the_edge_are_marked_and_kept() -> None:
+    lines = [line("A Journal", 400, 40, 120), *column("a", 50, 150, 30), line("17", 490, 1350, 20)]
+    found = blocks(lines, region("header", 395, 35, 525, 65))
+    assert [block.type for block in found] == ["header", "text", "page_number"]
+
+
+def test_a_header_below_other_text_is_text() -> None:
+    lines = [line("First of all", 50, 20, 200), line("A Journal", 50, 80, 120)]
+    lines += column("a", 50, 200, 30)
+    found = blocks(lines, region("header", 45, 75, 175, 105))
+    assert "header" not in [block.type for block in found]
+
+
+def test_a_line_over_two_columns_is_split_between_them() -> None:
+    columns = [region("text", 50, 90, 450, 400), region("text", 470, 90, 870, 400)]
+    whole = line("the left part ends right one goes on", 50, 100, 820)
+    left, right = split_at_gutter(whole, columns)
+    assert (left.text, right.text) == ("the left part ends", "right one goes on")
+    assert left.corners[1][0] == pytest.approx(right.corners[0][0]) == pytest.approx(460)
+
+
+def test_a_line_inside_one_column_is_not_split() -> None:
+    columns = [region("text", 50, 90, 450, 400), region("text", 470, 90, 870, 400)]
+    whole = line("only the left column has this line", 50, 100, 400)
+    assert split_at_gutter(whole, columns) == [whole]
+
+
+def test_rows_of_a_table_without_structure_are_lines_of_text() -> None:
+    assert row_text(table(60, 300)).splitlines()[:2] == ["c00 c01 c02", "c10 c11 c12"]
+
+
+def test_an_empty_page_has_no_blocks() -> None:
+    assert blocks([]) == []
