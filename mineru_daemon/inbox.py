@@ -325,14 +325,17 @@ class Inbox:
         if self._journal.deaths(expected) >= self._settings.max_attempts:
             reason = ErrorInfo(
                 code=CrashedError.code,
-                message=f"{printable(path.name)} ended the process {self._settings.max_attempts} times "
-                "while it was checked; it is damaged, or an attack.",
+                message=f"{printable(path.name)} ended the process "
+                f"{self._settings.max_attempts} times while it was checked; "
+                "it is damaged, or an attack.",
             )
         self._settler.forget(path)
         try:
             job = self._spool.claim(path, expected, source, reason)
         except OSError as error:
-            self._status.trouble("spool", f"{path.name} could not be claimed: {error.strerror}")
+            self._status.trouble(
+                "spool", f"{printable(path.name)} could not be claimed: {error.strerror}"
+            )
             self._settler.see(path, expected, time.monotonic())
             return False
         self._status.trouble("spool", None)
@@ -370,7 +373,7 @@ class Inbox:
         else:
             reason = ErrorInfo(
                 code=IncompleteError.code,
-                message=f"{printable(path.name)} ends before its end and has not changed for {still}; "
-                "deliver it again.",
+                message=f"{printable(path.name)} ends before its end and has not changed "
+                f"for {still}; deliver it again.",
             )
         self._claim(path, self._source(path), reason)
