@@ -109,8 +109,19 @@ def lines_outside(lines: Sequence[PrintedLine], tables: Sequence[Table]) -> list
 
 
 def _upright(line: PrintedLine) -> Word:
-    """A line set sideways counts as one word, so that its words stay in their order."""
-    return Word(line.text, line.box, line.size, line.bold)
+    """A line set sideways or leaning counts as one word, so that its words keep their order.
+
+    It is as high as its type, lest it reaches into many rows: a sideways line at its
+    middle, a leaning one where it begins, as such headings begin at their column.
+    """
+    x0, y0, x1, y1 = line.box
+    half = line.size / 2
+    if line.angle % 90:
+        (xa, ya), _, _, (xb, yb) = line.corners
+        x, y = (xa + xb) / 2, (ya + yb) / 2
+        return Word(line.text, (x, y - half, x + line.size, y + half), line.size, line.bold)
+    middle = (y0 + y1) / 2
+    return Word(line.text, (x0, middle - half, x1, middle + half), line.size, line.bold)
 
 
 def _holds(outer: Box, inner: Box) -> bool:
@@ -421,25 +432,33 @@ def _html(cells: Sequence[Cell], rows: int) -> str:
 
 
 def _compact(
-    cells: list[Cell], grid: Grid, row_least: float, column_least: float
+    cells: list[Cell], grid: Grid, spare_rows: set[int], spare_columns: set[int]
 ) -> tuple[list[Cell], int, int]:
-    """Without thin rows and columns that hold no words of their own.
+    """Without rows and columns that hold no words of their own, except for spare ones.
 
-    They are what is left between double rules and around filled boxes; an empty row or
-    column of full size is one to be filled in, and stays.
+    They are what is left between double rules and around filled boxes.
     """
     keep_rows = [
         row
         for row in range(grid.rows)
-        if grid.ys[row + 1] - grid.ys[row] >= row_least
+        if row in spare_rows
         or any(cell.row == row and cell.row_span == 1 and cell.words for cell in cells)
     ]
     keep_columns = [
         column
         for column in range(grid.columns)
-        if grid.xs[column + 1] - grid.xs[column] >= column_least
+        if column in spare_columns
         or any(cell.column == column and cell.column_span == 1 and cell.words for cell in cells)
     ]
+    # A cell whose rows are all thin keeps one of them, and so with columns.
+    for cell in cells:
+        if cell.words:
+            if not any(cell.row <= row < cell.row + cell.row_span for row in keep_rows):
+                keep_rows = sorted([*keep_rows, cell.row])
+            if not any(
+                cell.column <= column < cell.column + cell.column_span for column in keep_columns
+            ):
+                keep_columns = sorted([*keep_columns, cell.column])
     row_number = {row: number for number, row in enumerate(keep_rows)}
     column_number = {column: number for number, column in enumerate(keep_columns)}
     result = []
@@ -456,12 +475,6 @@ def _compact(
         ]
         if rows and columns:
             result.append(Cell(rows[0], columns[0], len(rows), len(columns), cell.words))
-        elif cell.words:
-            # Words must not get lost with a sliver: they go to the neighbour before.
-            for other in reversed(result):
-                if other.words or other.row == cell.row:
-                    other.words += cell.words
-                    break
     return result, len(keep_rows), len(keep_columns)
 
 
@@ -521,9 +534,12 @@ def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
     grid = _lattice(xs, ys, level, plumb, inside, em)
     cells = _fill_cells(grid, inside)
     filled_only = all(rule.edge for rule in plumb)
-    # Between filled boxes there are gaps, never cells to be filled in.
-    least = (math.inf, math.inf) if filled_only else (EMPTY_ROW * em, EMPTY_COLUMN * em)
-    cells, rows, columns = _compact(cells, grid, *least)
+    cells, rows, columns = _compact(
+        cells,
+        grid,
+        _to_fill_in(grid.ys, [rule.at for rule in level if not rule.edge], EMPTY_ROW * em),
+        _to_fill_in(grid.xs, [rule.at for rule in plumb if not rule.edge], EMPTY_COLUMN * em),
+    )
     if filled_only and any(_holds_rows(cell) for cell in cells):
         # Stripes and heat maps: fills that show some rows, not all of them.
         return None
@@ -548,10 +564,22 @@ def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
     return Table(_around(box, inside), _html(cells, rows), rows, columns, ruled=True)
 
 
+def _to_fill_in(bounds: Sequence[float], drawn: Sequence[float], least: float) -> set[int]:
+    """Numbers of intervals that stay when empty: drawn on both sides, at least `least` wide."""
+    near = [any(abs(bound - at) <= SNAP for at in drawn) for bound in bounds]
+    return {
+        number
+        for number in range(len(bounds) - 1)
+        if near[number] and near[number + 1] and bounds[number + 1] - bounds[number] >= least
+    }
+
+
 def _holds_rows(cell: Cell) -> bool:
-    """Whether a cell holds several rows of figures, so that it is more than one."""
+    """Whether a cell holds several rows of figures, or of what stands beside figures."""
     rows = _rows_of(cell.words)
-    return len(rows) > 1 and all(_FIGURE.fullmatch(word.text) for row in rows for word in row)
+    if len(rows) < 2:
+        return False
+    return cell.row_span > 1 or all(_FIGURE.fullmatch(word.text) for row in rows for word in row)
 
 
 def _around(box: Box, words: Sequence[Word]) -> Box:
@@ -650,9 +678,25 @@ def _add_columns(
             # Where some columns are drawn, the words must speak up for more.
             least = 1.2 if len(xs) > 2 else None
             rows = _rows_of(inside)
-            result += [(low + high) / 2 for low, high in _rivers(rows, em, least)]
+            result += [
+                (low + high) / 2
+                for low, high in _rivers(rows, em, least)
+                if least is None or _parts_bands(rows, ys, (low + high) / 2)
+            ]
         result.append(right)
     return result
+
+
+def _parts_bands(rows: Sequence[Sequence[Word]], ys: Sequence[float], at: float) -> bool:
+    """Whether words stand on both sides of `at` in half of the drawn rows that hold any."""
+    used: set[int] = set()
+    both: set[int] = set()
+    for row in rows:
+        band = _interval(ys, _middle(row))
+        used.add(band)
+        if row[0].box[2] <= at and row[-1].box[0] >= at:
+            both.add(band)
+    return len(both) >= 0.5 * len(used) and (len(both) > 1 or len(ys) == 2)
 
 
 def _add_rows(
@@ -827,11 +871,13 @@ def _aligned_tables(
     """Tables without a lattice: figures or short entries in columns."""
     del plumb
     tables: list[Table] = []
-    for low, high in _scopes(level, width):
+    for low, top, high, bottom in _scopes(level, width):
         inside = [
             word
             for word in words
             if low <= (word.box[0] + word.box[2]) / 2 <= high
+            and top <= word.box[1]
+            and word.box[3] <= bottom
             and not any(_holds(table.box, word.box) for table in tables)
         ]
         rules = [
@@ -846,28 +892,33 @@ def _aligned_tables(
             continue
         em = median(word.size for word in inside)
         rows = _rows_of(inside)
-        for run in _tabular_runs(rows, em):
-            table = _aligned_table(rows, run, rules, em)
+        before = -1
+        for first, last in _tabular_runs(rows, em):
+            table = _aligned_table(rows, before + 1, (first, last), rules, em)
             if table is not None:
                 tables.append(table)
+                before = last
     return tables
 
 
-def _scopes(level: Sequence[Rule], width: float) -> list[tuple[float, float]]:
-    """Ranges across the page in which tables are looked for, the narrow ones first."""
-    scopes: list[tuple[float, float]] = []
+def _scopes(level: Sequence[Rule], width: float) -> list[Box]:
+    """Boxes in which tables are looked for: between rules of one length, then the page."""
+    scopes: list[Box] = []
     for rule in level:
         if rule.edge or rule.end - rule.start < 3 * MIN_RULE or rule.end - rule.start > 0.6 * width:
             continue
-        twins = sum(
-            abs(other.start - rule.start) < 6 and abs(other.end - rule.end) < 6 for other in level
-        )
-        scope = (rule.start - SNAP, rule.end + SNAP)
-        if twins >= 3 and all(
-            abs(scope[0] - one[0]) > 6 or abs(scope[1] - one[1]) > 6 for one in scopes
+        twins = [
+            other.at
+            for other in level
+            if abs(other.start - rule.start) < 6 and abs(other.end - rule.end) < 6
+        ]
+        # A caption may share the rules; a row of sums may stand below the last one.
+        scope = (rule.start - SNAP, min(twins) - 30, rule.end + SNAP, max(twins) + 15)
+        if len(twins) >= 3 and all(
+            abs(scope[0] - one[0]) > 6 or abs(scope[2] - one[2]) > 6 for one in scopes
         ):
             scopes.append(scope)
-    return [*scopes[:8], (0.0, width)]
+    return [*scopes[:8], (-math.inf, -math.inf, math.inf, math.inf)]
 
 
 def _tabular_runs(rows: Sequence[Sequence[Word]], em: float) -> list[tuple[int, int]]:
@@ -936,8 +987,13 @@ def _is_prose(row: Sequence[Word], extent: tuple[float, float], em: float) -> bo
 
 
 def _aligned_table(
-    rows: Sequence[Sequence[Word]], run: tuple[int, int], level: Sequence[Rule], em: float
+    rows: Sequence[Sequence[Word]],
+    free: int,
+    run: tuple[int, int],
+    level: Sequence[Rule],
+    em: float,
 ) -> Table | None:
+    """The table whose figures stand in the rows of `run`; rows from `free` on may be its head."""
     first, last = run
     body = [list(row) for row in rows[first : last + 1]]
     tabular = [row for row in body if _is_tabular(row, em)]
@@ -957,7 +1013,7 @@ def _aligned_table(
     ]
     top = min(word.box[1] for word in body[0])
     bottom = max(word.box[3] for word in body[-1])
-    head, head_top = _head(rows, first, wide, (left, right), em)
+    head, head_top = _head(rows, (free, first), wide, (left, right), em)
     bounded = head_top is not None or any(bottom - em < at < bottom + 2 * em for at in wide)
     if len(tabular) < (2 if bounded else 3):
         return None
@@ -984,7 +1040,7 @@ def _aligned_table(
         row = _interval(grid.ys, (word.box[1] + word.box[3]) / 2)
         column = home.get(id(word), _interval(xs, (word.box[0] + word.box[2]) / 2))
         place[row, column].words.append(word)
-    cells, count, columns = _compact(cells, grid, math.inf, math.inf)
+    cells, count, columns = _compact(cells, grid, set(), set())
     if columns < 2 or count < 2:
         return None
     box = _around((left, grid.ys[0], right, grid.ys[-1]), words)
@@ -1020,30 +1076,30 @@ def _is_filled(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> bool:
 
 def _head(
     rows: Sequence[Sequence[Word]],
-    first: int,
+    between: tuple[int, int],
     wide: Sequence[float],
     extent: tuple[float, float],
     em: float,
 ) -> tuple[list[list[Word]], float | None]:
     """Rows of headings above the first row of figures, and the rule above them if any."""
+    free, first = between
     taken: list[list[Word]] = []
     top = min(word.box[1] for word in rows[first])
     head: list[list[Word]] = []
     head_top: float | None = None
-    for number in range(first - 1, max(-1, first - 11), -1):
+    for number in range(first - 1, max(free - 1, first - 11), -1):
         row = list(rows[number])
         above = [at for at in wide if row[0].box[3] - 0.3 * em <= at <= top + 0.4 * em]
         if above:
             # Everything down from a rule belongs to the head.
             head, head_top = list(taken), min(above)
-        if _is_prose(row, extent, em) or top - row[0].box[3] > 2.5 * em:
+        reach = 5 if any(top - 10 * em <= at <= top + em for at in wide) else 2.5
+        if _is_prose(row, extent, em) or top - row[0].box[3] > reach * em:
             break
         if _CAPTION.match(row[0].text) and len(row) > 2:
             break
         taken.append(row)
         top = min(word.box[1] for word in row)
-    else:
-        number = max(-1, first - 11)
     above = [at for at in wide if top - 2 * em <= at <= top + 0.4 * em]
     if above and head_top is None:
         head, head_top = list(taken), min(above)
