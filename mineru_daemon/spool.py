@@ -34,6 +34,7 @@ from mineru_daemon.settings import FOLDER_NAMES, Settings
 from mineru_daemon.storage import (
     Identity,
     copy_durably,
+    digest,
     first_free,
     fsync_folder,
     identity,
@@ -91,7 +92,8 @@ class Spool:
         self._jobs.mkdir(exist_ok=True)
         keep = settings.on_success == "keep"
         self.ledger = Ledger(settings.spool / "ledger.sqlite3") if keep else None
-        self._kept_in_work: set[Identity] = set()
+        self._kept_in_work: dict[Identity, tuple[str, str]] = {}
+        """Files of the inbox whose copies are in work: path and hash of the content."""
 
     @classmethod
     @contextlib.contextmanager
@@ -185,12 +187,17 @@ class Spool:
             return False
         if not _untouched(origin, job.identity):
             return False
+        content = (job.path, sha256)
+        if content in list(self._kept_in_work.values()):
+            # Touched since, by a scanner that announces twice.
+            self._kept_in_work[job.identity] = content
+            return False
         if self.ledger.has_content(job.path, sha256):
             self.ledger.record(job.path, job.identity, sha256, job.id, "success")
             return False
         job.save(durable=True)
         incoming.rename(job.document)
-        self._kept_in_work.add(job.identity)
+        self._kept_in_work[job.identity] = content
         return True
 
     def _take_across(self, job: Job, origin: Path) -> bool:
@@ -267,7 +274,7 @@ class Spool:
             self._remove(job)
             return False
         if job.on_success == "keep":
-            self._kept_in_work.add(job.identity)
+            self._kept_in_work[job.identity] = (job.path, digest(job.document))
         self._unstage(job)
         return True
 
@@ -333,7 +340,11 @@ class Spool:
             self.ledger.record(
                 job.path, job.identity, job.commit.sha256 or "", job.id, job.commit.outcome
             )
-            self._kept_in_work.discard(job.identity)
+            content = self._kept_in_work.get(job.identity)
+            # A copy, as the inbox's thread may add to it meanwhile.
+            for file, known in list(self._kept_in_work.items()):
+                if known == content:
+                    del self._kept_in_work[file]
         results = [Path(m.target) for m in job.commit.moves if _suffix_of(job, m)]
         self._remove(job)
         return results
