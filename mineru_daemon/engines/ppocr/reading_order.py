@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -43,6 +44,9 @@ cells of one row: lines that only happen to be side by side rarely agree so well
 ALIGNED = 0.6
 """Share of the rows of the side with fewer rows that have a partner on the other side,
 from which on two sides are cells of common rows and no columns."""
+
+CERTAINLY_ALIGNED = 0.8
+"""The same where the layout model takes one side for running text."""
 
 FEWEST_LINES = 5
 """Lines on each side without prose from which on their alignment tells anything."""
@@ -202,6 +206,13 @@ def _sections(items: Sequence[Item], gutter: float) -> list[tuple[list[Item], bo
         for item in items
         if _core(item)[0] < gutter < _core(item)[1] and not _floats(item, items)
     ]
+    # The last line of a title may end before the gutter.
+    over = {
+        number
+        for number, count in Counter(item.region for item in crossing).items()
+        if number is not None and 2 * count >= sum(item.region == number for item in items)
+    }
+    crossing += [item for item in items if item.region in over and item not in crossing]
     runs: list[tuple[list[Item], bool]] = []
     for item in sorted(items, key=lambda one: one.middle):
         crossed = any(
@@ -261,7 +272,8 @@ def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
         return True
     if not any(is_prose(side, em) for side in sides) and min(map(len, sides)) < FEWEST_LINES:
         return False
-    return alignment(*sides) < ALIGNED
+    believed = any(_is_believed_text(side, shared) for side in sides)
+    return alignment(*sides) < (CERTAINLY_ALIGNED if believed else ALIGNED)
 
 
 def is_prose(items: Sequence[Item], em: float) -> bool:
