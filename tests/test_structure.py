@@ -164,3 +164,19 @@ def test_rows_of_a_table_without_structure_are_lines_of_text() -> None:
 
 def test_an_empty_page_has_no_blocks() -> None:
     assert blocks([]) == []
+
+
+def test_blocks_made_elsewhere_take_their_place_in_the_order() -> None:
+    made = Block(type="table", bbox=(0.05, 0.2, 0.46, 0.3), content="<table></table>")
+    lines = [*column("a", 50, 100, 4), *column("b", 50, 500, 4)]
+    found = to_blocks(lines, [], WIDTH, HEIGHT, ready=[made])
+    assert [block.type for block in found] == ["text", "table", "text"]
+    assert found[1] == made
+
+
+def test_a_block_made_elsewhere_gets_the_lines_in_its_place_and_has_no_rival() -> None:
+    made = Block(type="table", bbox=(0.05, 0.2, 0.46, 0.3), content="<table></table>")
+    rival = region("table", 60, 290, 450, 410)
+    (found,) = to_blocks(table(60, 300), [rival], WIDTH, HEIGHT, ready=[made])
+    assert found.content == "<table></table>"
+    assert len(found.lines) == 12

@@ -72,14 +72,19 @@ class _Part:
 def to_blocks(
     lines: Sequence[TextLine],
     regions: Sequence[Region],
-    width: int,
-    height: int,
+    width: float,
+    height: float,
     sizes: Sequence[float] | None = None,
+    ready: Sequence[Block] = (),
 ) -> list[Block]:
     """Blocks of an upright page of `width` x `height` pixels, in reading order.
 
-    `lines` may come from recognition or from a text layer, in the pixels that `regions`
-    use; `sizes` are their type sizes (any unit), if known better than from their heights.
+    `lines` may come from recognition or from a text layer; they, `regions` and the page
+    are measured in one unit, pixels or points. `sizes` are the lines' type sizes (any
+    unit), if known better than from their heights. `ready` are blocks made elsewhere, such
+    as the tables and pictures of a text layer: they only take their place in the order,
+    and get the lines that lie in them if they have none.
+
     Blocks of tables and pictures have their lines and no content; formulas have the plain
     text of their lines. A line that runs through two columns is split between them.
     """
@@ -91,13 +96,24 @@ def to_blocks(
         for line in split_at_gutter(whole, regions):
             lines.append(line)
             size_of[id(line)] = size
-    parts: list[_Part] = []
-    for column in reading_order.columns(
-        _items(lines, _believed(regions, lines, width, height), turn)
-    ):
-        rows = reading_order.rows(column)
-        parts += [_part(group, size_of, regions) for group in paragraphs.paragraphs(rows)]
-    return _blocks(parts, width, height)
+    given = [Region(block.type, _scaled(block.bbox, width, height), 1.0) for block in ready]
+    believed = [*_believed(regions, given, lines, width * height), *given]
+    items = _items(lines, believed, len(regions), turn)
+    parts = [
+        _part(group, size_of, believed)
+        for column in reading_order.columns(items)
+        for group in paragraphs.paragraphs(reading_order.rows(column))
+    ]
+    made = {id(region): block for region, block in zip(given, ready, strict=True)}
+    return [
+        _completed(made[id(part.region)], block) if id(part.region) in made else block
+        for part, block in zip(parts, _blocks(parts, width, height), strict=True)
+    ]
+
+
+def _completed(ready: Block, block: Block) -> Block:
+    """A block made elsewhere, with the lines that were found in its place."""
+    return ready if ready.lines else ready.model_copy(update={"lines": block.lines})
 
 
 def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]:
@@ -144,23 +160,33 @@ def row_text(lines: Sequence[TextLine]) -> str:
 
 
 def _believed(
-    regions: Sequence[Region], lines: Sequence[TextLine], width: int, height: int
+    regions: Sequence[Region], given: Sequence[Region], lines: Sequence[TextLine], page: float
 ) -> list[Region | None]:
     """The regions that count, at their places in the list; None for the others."""
     kept: list[Region | None] = [
-        region if _is_plausible(region, lines, width * height) else None for region in regions
+        region if _is_plausible(region, lines, page) else None for region in regions
     ]
     solid = [region for region in kept if region is not None and region.type in SOLID]
     for number, region in enumerate(kept):
-        if region is None or region.type in CAPTIONS:
+        if region is None:
             continue
-        for outer in solid:
-            larger = _area(outer.box) > _area(region.box) or (
-                outer.score > region.score and region.type in SOLID
-            )
-            if outer is not region and larger and _share(region.box, outer.box) >= INSIDE:
-                kept[number] = None
+        inside_given = any(_share(region.box, outer.box) >= INSIDE for outer in given)
+        if inside_given or (region.type not in CAPTIONS and _is_part(region, solid)):
+            kept[number] = None
     return kept
+
+
+def _is_part(region: Region, solid: Sequence[Region]) -> bool:
+    """Whether a region is part of a larger or surer table or picture."""
+    return any(
+        _share(region.box, outer.box) >= INSIDE
+        and (
+            _area(outer.box) > _area(region.box)
+            or (outer.score > region.score and region.type in SOLID)
+        )
+        for outer in solid
+        if outer is not region
+    )
 
 
 def _is_plausible(region: Region, lines: Sequence[TextLine], page: float) -> bool:
@@ -178,12 +204,17 @@ def _is_plausible(region: Region, lines: Sequence[TextLine], page: float) -> boo
     )
 
 
-def _items(lines: Sequence[TextLine], regions: Sequence[Region | None], turn: float) -> list[Item]:
-    """Lines and solid regions as items to be put in order."""
+def _items(
+    lines: Sequence[TextLine], regions: Sequence[Region | None], given: int, turn: float
+) -> list[Item]:
+    """Lines and solid regions as items to be put in order.
+
+    Regions from number `given` on are solid, and items even without lines.
+    """
     inside: dict[int, list[TextLine]] = {
         number: []
         for number, region in enumerate(regions)
-        if region is not None and region.type in SOLID
+        if region is not None and (region.type in SOLID or number >= given)
     }
     items: list[Item] = []
     for line in lines:
@@ -196,7 +227,7 @@ def _items(lines: Sequence[TextLine], regions: Sequence[Region | None], turn: fl
         items.append(Item(box, (line,), region.type if region else "text", number))
     for number, members in inside.items():
         region = regions[number]
-        if region is not None and (members or region.type == "image"):
+        if region is not None and (members or region.type == "image" or number >= given):
             left, top, right, bottom = region.box
             corners = ((left, top), (right, top), (right, bottom), (left, bottom))
             box = reading_order.upright(corners, turn)
@@ -216,7 +247,7 @@ def _holder(line: TextLine, regions: Sequence[Region | None]) -> int | None:
 
 
 def _part(
-    rows: list[paragraphs.Row], size_of: dict[int, float], regions: Sequence[Region]
+    rows: list[paragraphs.Row], size_of: dict[int, float], regions: Sequence[Region | None]
 ) -> _Part:
     items = [item for row in rows for item in row]
     lines = [line for item in items for line in item.lines]
@@ -229,15 +260,16 @@ def _part(
     else:
         content = paragraphs.text([_row_text(row) for row in rows])
     edges = [item.box if item.solid else _bounds(line) for item in items for line in item.lines]
-    if items[0].solid and number is not None:
-        edges = [regions[number].box]
+    region = regions[number] if number is not None else None
+    if items[0].solid and region is not None:
+        edges = [region.box]
     return _Part(
         rows,
         counted.most_common(1)[0][0],
         content,
         median(sizes) if sizes else 0.0,
         _around(edges),
-        regions[number] if number is not None else None,
+        region,
     )
 
 
@@ -245,7 +277,7 @@ def _row_text(row: Sequence[Item]) -> str:
     return " ".join(line.text.strip() for item in row for line in item.lines)
 
 
-def _blocks(parts: Sequence[_Part], width: int, height: int) -> list[Block]:
+def _blocks(parts: Sequence[_Part], width: float, height: float) -> list[Block]:
     """Types that need a look at the whole page: headings, furniture; then blocks."""
     types: list[BlockType] = [part.type for part in parts]
     body = _body_size(parts)
@@ -266,7 +298,7 @@ def _blocks(parts: Sequence[_Part], width: int, height: int) -> list[Block]:
     ]
 
 
-def _type(part: _Part, parts: Sequence[_Part], body: float, height: int) -> BlockType:
+def _type(part: _Part, parts: Sequence[_Part], body: float, height: float) -> BlockType:
     """Type of a paragraph that is neither a caption nor anything solid."""
     top, bottom = part.box[1], part.box[3]
     above = bottom < height / 2
@@ -303,7 +335,7 @@ def _body_size(parts: Sequence[_Part]) -> float:
     return 0.0
 
 
-def _block(part: _Part, kind: BlockType, level: int | None, width: int, height: int) -> Block:
+def _block(part: _Part, kind: BlockType, level: int | None, width: float, height: float) -> Block:
     lines = [_line(line, width, height) for row in part.rows for item in row for line in item.lines]
     scores = [line.score for line in lines if line.score is not None]
     if part.region is not None and part.type in SOLID:
@@ -322,12 +354,16 @@ def _block(part: _Part, kind: BlockType, level: int | None, width: int, height: 
     )
 
 
-def _line(line: TextLine, width: int, height: int) -> Line:
+def _line(line: TextLine, width: float, height: float) -> Line:
     polygon = [(_fraction(x, width), _fraction(y, height)) for x, y in line.corners]
     return Line(text=line.text, polygon=polygon, score=min(max(line.score, 0.0), 1.0))
 
 
-def _fraction(pixels: float, length: int) -> float:
+def _scaled(bbox: BBox, width: float, height: float) -> Box:
+    return bbox[0] * width, bbox[1] * height, bbox[2] * width, bbox[3] * height
+
+
+def _fraction(pixels: float, length: float) -> float:
     return min(max(pixels / length, 0.0), 1.0)
 
 
