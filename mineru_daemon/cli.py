@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
 
     installer.add_arguments(install)
 
+    from mineru_daemon import bench
+
+    bench.add_arguments(command("bench", None, "Measure it by real processes.", False))
+
     demo = command("demo", _demo, "Try it on two samples, in folders below DIR.", False)
     demo.add_argument("dir", nargs="?", type=Path, default=Path("mineru-demo"), metavar="DIR")
     return parser

@@ -1,0 +1,58 @@
+"""Measuring and proving by real processes: `mineru-daemon bench …`.
+
+Each module is one benchmark and has a `run` that returns the exit code; `cases` makes
+the documents, `process` runs the daemon. Nothing here is used by the daemon itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The benchmarks as commands of `parser`."""
+    commands = parser.add_subparsers(required=True, metavar="BENCHMARK")
+
+    def benchmark(name: str, run: Any, text: str) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        one.set_defaults(command=run)
+        return one
+
+    kills = benchmark("kills", _kills, "Kill the daemon at random moments; nothing may be lost.")
+    kills.add_argument("--kills", type=int, default=200, metavar="N", help="default 200")
+    kills.add_argument("--files", type=int, default=100, metavar="N", help="default 100")
+    kills.add_argument("--seed", type=int, default=1, metavar="N", help="of files and moments")
+
+    backlog = benchmark("backlog", _backlog, "Drop many files at once; watch memory and order.")
+    backlog.add_argument("--files", type=int, default=10_000, metavar="N", help="default 10000")
+
+    idle = benchmark("idle", _idle, "What a daemon with an empty inbox costs.")
+    idle.add_argument("--seconds", type=float, default=60.0, metavar="N", help="default 60")
+
+    overhead = benchmark("overhead", _overhead, "What a small file costs besides the engine.")
+    overhead.add_argument("--files", type=int, default=20, metavar="N", help="default 20")
+
+
+def _kills(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import kills
+
+    return kills.run(options.kills, options.files, options.seed)
+
+
+def _backlog(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import backlog
+
+    return backlog.run(options.files)
+
+
+def _idle(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import idle
+
+    return idle.run(options.seconds)
+
+
+def _overhead(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import overhead
+
+    return overhead.run(options.files)

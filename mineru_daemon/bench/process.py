@@ -1,0 +1,121 @@
+"""A real daemon as a process of its own, seen from outside: its log, its folders, /proc."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mineru_daemon.errors import MineruError
+from mineru_daemon.settings import ENV_PREFIX, FOLDER_NAMES
+
+START_SECONDS = 120.0
+"""A daemon that is not ready by then never will be, however slow the machine."""
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Served:
+    """Folders below `base` and the daemon that serves them; may be started many times."""
+
+    def __init__(self, base: Path, *options: str) -> None:
+        """`options` are those of `mineru-daemon run`, after the folders."""
+        self.inbox, self.outbox, self.done, self.failed, self.spool = (
+            base / name for name in FOLDER_NAMES
+        )
+        self.journal = base / "daemon.log"
+        self.journal.touch()
+        config = base / "config.toml"
+        config.touch()  # An empty one, lest the user's own is taken.
+        folders = [f"--{name}={base / name}" for name in FOLDER_NAMES]
+        self._command = [sys.executable, "-m", "mineru_daemon", "run", f"--config={config}"]
+        self._command += [*folders, "--log-format=json", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+        self._began = 0
+        self.inbox.mkdir(exist_ok=True)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the daemon."""
+        assert self._process
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the daemon, in a process group of its own; does not wait for it."""
+        own = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
+        with self.journal.open("ab") as journal:
+            self._began = journal.tell()
+            self._process = subprocess.Popen(
+                self._command, env=own, stderr=journal, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        """End it as a power cut for the process: SIGKILL to the whole group."""
+        os.killpg(self.pid, signal.SIGKILL)
+        assert self._process
+        self._process.wait()
+
+    def stop(self) -> int:
+        """Ask it to stop; its exit code."""
+        assert self._process
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise MineruError(f"The daemon did not stop; see {self.journal}.") from None
+
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    # --- what it says --------------------------------------------------------
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What it has logged since its last start."""
+        with self.journal.open("rb") as journal:
+            journal.seek(self._began)
+            for line in journal:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue  # cut by a kill, or a word of the interpreter
+                if isinstance(event, dict):
+                    yield event
+
+    def count(self, *names: str) -> int:
+        """How many of these events it has logged since its last start."""
+        return sum(1 for event in self.events() if event.get("event") in names)
+
+    def wait_until_ready(self) -> None:
+        """Return when it serves. Raises MineruError when it does not come to that."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self.count("watching"):
+            if not self.alive() or time.monotonic() > deadline:
+                raise MineruError(f"The daemon did not start; see {self.journal}.")
+            time.sleep(0.05)
+
+    # --- what it costs -------------------------------------------------------
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads, user and system (proc_pid_stat(5))."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def resident_mib(self) -> float:
+        """VmRSS in MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+
+def files_of(folder: Path) -> list[Path]:
+    """All files below a folder; what is moved away meanwhile is left out."""
+    return [Path(base) / name for base, _, names in os.walk(folder) for name in names]
