@@ -32,8 +32,10 @@ MAX_CHARACTERS = 200_000
 SPACE_GAP = 0.17
 """Gap in em from which two characters are two words. TeX's word space is 0.333 em and
 may shrink to 0.222 (The TeXbook, ch. 12); kerning stays below 0.1."""
-MARKED_SPACE_GAP = 0.08
+MARKED_SPACE_GAP = 0.04
 """The same where PDFium put a space of its own."""
+OVERHANG = 0.1
+"""Em by which slanted letters, and f, may reach over the space after them."""
 CJK_SPACE_GAP = 0.45
 """The same between two ideographs, which carry white space inside their squares."""
 RUN_GAP = 1.3
@@ -661,6 +663,8 @@ def _parted(
     words = [[glyphs[0]]]
     for before, glyph in itertools.pairwise(glyphs):
         limit = marked if glyph.spaced else threshold
+        if glyph.spaced and (before.style.italic or before.text == "f"):
+            limit -= OVERHANG
         if _apart(before, glyph, limit) or (
             trust_file and glyph.spaced == 2 and not (_is_cjk(before.text) and _is_cjk(glyph.text))
         ):

@@ -10,13 +10,14 @@ All lengths are points of the upright page, or em of the table's type where said
 from __future__ import annotations
 
 import html
+import itertools
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Fill, Ruling
+from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Fill
 from mineru_daemon.engines.ppocr.pdf_text import Box, PrintedLine, Word
 
 SNAP = 3.0
@@ -90,17 +91,32 @@ def find(
     level += [
         Rule((word.box[1] + word.box[3]) / 2, word.box[0], word.box[2], True) for word in typed
     ]
-    tables: list[Table] = []
+    drawn: list[Table] = []
+    filled: list[Table] = []
     for component in _components(level, plumb):
         table = _ruled_table(component, words)
         if table is not None:
-            tables.append(table)
-    tables = _outermost(tables)
+            (filled if _is_filled_only(component) else drawn).append(table)
+    tables = _outermost(drawn)
     free = [word for word in words if not any(_holds(table.box, word.box) for table in tables)]
-    free_level = [rule for rule in level if not any(_crosses(table.box, rule) for table in tables)]
-    free_plumb = [rule for rule in plumb if not any(_crosses(table.box, rule) for table in tables)]
-    tables += _aligned_tables(free, free_level, free_plumb, width)
+    rules = [rule for rule in level if not any(_crosses(table.box, rule) for table in tables)]
+    tables += _aligned_tables(free, rules, width)
+    # Stripes and heat maps colour some cells only; figures in columns tell more.
+    tables += [
+        table
+        for table in _outermost(filled)
+        if not any(_overlap(table.box, other.box) for other in tables)
+    ]
     return sorted(tables, key=lambda table: (table.box[1], table.box[0]))
+
+
+def _is_filled_only(component: Sequence[Rule]) -> bool:
+    """Whether hardly a plumb line is drawn, so that edges of filled boxes make the columns."""
+    return len(_places([rule for rule in component if not rule.level and not rule.edge])) < 2
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def lines_outside(lines: Sequence[PrintedLine], tables: Sequence[Table]) -> list[PrintedLine]:
@@ -514,10 +530,10 @@ def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
     level = [rule for rule in rules if rule.level]
     plumb = [rule for rule in rules if not rule.level]
     xs, ys = _places(plumb), _places(level)
-    left = min(min(rule.start for rule in level), xs[0])
-    right = max(max(rule.end for rule in level), xs[-1])
-    top = min(min(rule.start for rule in plumb), ys[0])
-    bottom = max(max(rule.end for rule in plumb), ys[-1])
+    left = min(xs[0], *(rule.start for rule in level))
+    right = max(xs[-1], *(rule.end for rule in level))
+    top = min(ys[0], *(rule.start for rule in plumb))
+    bottom = max(ys[-1], *(rule.end for rule in plumb))
     xs = _with_ends(xs, left, right)
     ys = _with_ends(ys, top, bottom)
     box = (xs[0], ys[0], xs[-1], ys[-1])
@@ -533,7 +549,7 @@ def _ruled_table(rules: Sequence[Rule], words: Sequence[Word]) -> Table | None:
         return None
     grid = _lattice(xs, ys, level, plumb, inside, em)
     cells = _fill_cells(grid, inside)
-    filled_only = all(rule.edge for rule in plumb)
+    filled_only = _is_filled_only(rules)
     cells, rows, columns = _compact(
         cells,
         grid,
@@ -585,10 +601,10 @@ def _holds_rows(cell: Cell) -> bool:
 def _around(box: Box, words: Sequence[Word]) -> Box:
     x0, y0, x1, y1 = box
     return (
-        min(x0, min(word.box[0] for word in words)),
-        min(y0, min(word.box[1] for word in words)),
-        max(x1, max(word.box[2] for word in words)),
-        max(y1, max(word.box[3] for word in words)),
+        min(x0, *(word.box[0] for word in words)),
+        min(y0, *(word.box[1] for word in words)),
+        max(x1, *(word.box[2] for word in words)),
+        max(y1, *(word.box[3] for word in words)),
     )
 
 
@@ -620,8 +636,8 @@ def _lattice(
 ) -> Grid:
     """The grid of drawn lines, with undrawn columns and rows added where the words show them."""
     drawn_xs, drawn_ys = xs, ys
-    xs = _add_columns(xs, ys, plumb, words, em)
-    ys = _add_rows(xs, ys, level, words)
+    xs = _add_columns(xs, ys, words, em)
+    ys = _add_rows(xs, ys, words)
     grid = Grid(xs, ys)
     rows = _words_by_row(grid, words)
     total = ys[-1] - ys[0]
@@ -667,12 +683,10 @@ def _is_crossed(words: Sequence[Word], at: float, em: float) -> bool:
     return False
 
 
-def _add_columns(
-    xs: list[float], ys: list[float], plumb: Sequence[Rule], words: Sequence[Word], em: float
-) -> list[float]:
+def _add_columns(xs: list[float], ys: list[float], words: Sequence[Word], em: float) -> list[float]:
     """Split drawn columns at white space that runs through all their rows."""
     result = [xs[0]]
-    for left, right in zip(xs, xs[1:], strict=False):
+    for left, right in itertools.pairwise(xs):
         inside = [word for word in words if left <= (word.box[0] + word.box[2]) / 2 < right]
         if len(xs) == 2 or len(inside) >= 6:
             # Where some columns are drawn, the words must speak up for more.
@@ -699,12 +713,10 @@ def _parts_bands(rows: Sequence[Sequence[Word]], ys: Sequence[float], at: float)
     return len(both) >= 0.5 * len(used) and (len(both) > 1 or len(ys) == 2)
 
 
-def _add_rows(
-    xs: list[float], ys: list[float], level: Sequence[Rule], words: Sequence[Word]
-) -> list[float]:
+def _add_rows(xs: list[float], ys: list[float], words: Sequence[Word]) -> list[float]:
     """Split drawn rows that hold several rows of figures."""
     result = [ys[0]]
-    for top, bottom in zip(ys, ys[1:], strict=False):
+    for top, bottom in itertools.pairwise(ys):
         inside = [word for word in words if top <= (word.box[1] + word.box[3]) / 2 < bottom]
         result += _row_splits(inside, xs)
         result.append(bottom)
@@ -742,14 +754,13 @@ def _row_starts(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> list[int
         return [0]
     starts = [0]
     for number in range(1, len(rows)):
-        if _begins_row(entries, rows, number, figured):
+        if _begins_row(entries, number, figured):
             starts.append(number)
     return starts
 
 
 def _begins_row(
     entries: Sequence[Sequence[str]],
-    rows: Sequence[Sequence[Word]],
     number: int,
     figured: Sequence[int],
 ) -> bool:
@@ -865,11 +876,8 @@ def _phrases(row: Sequence[Word], em: float, gap: float = CELL_GAP) -> list[list
     return groups
 
 
-def _aligned_tables(
-    words: Sequence[Word], level: Sequence[Rule], plumb: Sequence[Rule], width: float
-) -> list[Table]:
+def _aligned_tables(words: Sequence[Word], level: Sequence[Rule], width: float) -> list[Table]:
     """Tables without a lattice: figures or short entries in columns."""
-    del plumb
     tables: list[Table] = []
     for low, top, high, bottom in _scopes(level, width):
         inside = [
@@ -962,11 +970,12 @@ def _tabular_runs(rows: Sequence[Sequence[Word]], em: float) -> list[tuple[int, 
 
 def _is_tabular(row: Sequence[Word], em: float) -> bool:
     figures = sum(bool(_FIGURE.fullmatch(word.text)) for word in row)
-    if figures < 2 or figures < 0.35 * len(row):
+    others = sum(word.text not in _BEFORE_FIGURE and word.text not in _AFTER_FIGURE for word in row)
+    if figures < 2 or figures < 0.35 * others:
         return False
     # Figures at the end of the row, apart from each other: not a date in a sentence.
     tail = [word for word in row if _FIGURE.fullmatch(word.text)]
-    gaps = [word.box[0] - before.box[2] for before, word in zip(tail, tail[1:], strict=False)]
+    gaps = [word.box[0] - before.box[2] for before, word in itertools.pairwise(tail)]
     return max(gaps) > 0.45 * em and len(_phrases(row, em, 0.5)) > 2
 
 
@@ -1141,7 +1150,7 @@ def _stacked(
             drawn = inner
             ys += inner
         elif head_top is None:
-            ys += [_between(before, row) for before, row in zip(head, head[1:], strict=False)]
+            ys += [_between(before, row) for before, row in itertools.pairwise(head)]
         ys.append(end)
     else:
         ys.append(first_top)
