@@ -10,13 +10,16 @@ digital pages are left to `ruled_tables`.
 
 from __future__ import annotations
 
+import bisect
 import html as markup
+import itertools
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
-from statistics import fmean
+from statistics import fmean, median
 
 import cv2
 import numpy as np
@@ -39,6 +42,39 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 """Mean and deviation of ImageNet's channels, with which the network was trained."""
 
 END = "eos"
+
+ROW_OVERLAP = 0.5
+"""Share of the lower piece's height by which pieces of one row of text overlap at least."""
+
+COLUMN_NOISE = 0.2
+"""Share of the rows that may cross the gap between two columns: headings, misread lines."""
+
+CLASH_SHARE = 0.15
+"""Share of the text that must lie wrongly in the network's cells, by the alignment of
+lines, before its structure is given up for the one that the lines imply."""
+
+MANY_ROWS = 6
+"""Rows of text, each filling most columns, in one row of the network from which on rows
+are missing; headings and cells of several lines stay below."""
+
+DENSE = 0.6
+"""Share of cells with text from which on a grid made from lines is believed."""
+
+WORD_GAP = 0.8
+"""Gap between words of one run at most, by the words' height. A space is a quarter to a
+half of it, and columns stand further apart."""
+
+WHOLE_ROW = 0.6
+"""Share of a table's columns that a row of text fills to count as a row of its own."""
+
+DASH_FLATNESS = 2.5
+"""Width over height from which on a small mark is a dash."""
+
+SURE_SCORE = 0.85
+"""Confidence from which on text found in a cell that detection left empty is believed."""
+
+Look = Callable[[Box], tuple[str, float]]
+"""Reads what stands in an upright box (pixels of the page): text and confidence, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -100,20 +136,30 @@ class TableReader:
         box: Box,
         lines: Sequence[TextLine],
         before_run: Callable[[], None] = lambda: None,
+        look: Look | None = None,
+        *,
+        words: bool = False,
     ) -> TableReading:
         """The table inside `box` of an upright RGB page (H, W, 3).
 
-        `lines` are what is to stand in it, lines or single words, corners in pixels of
-        the page; every one of them ends up in a cell. `before_run` precedes the model.
+        `lines` are what is to stand in it, corners in pixels of the page; every one of
+        them ends up in a cell. `words` tells that each is a single word, as text layers
+        give them. `before_run` precedes the model.
+        With `look`, cells that are empty but inked are read once more (single
+        characters and dashes are what detection misses); leave it out where `lines`
+        come from a text layer.
         """
         height, width = image.shape[:2]
         left, top = max(0, int(box[0])), max(0, int(box[1]))
         right, bottom = min(width, int(np.ceil(box[2]))), min(height, int(np.ceil(box[3])))
         if right - left < 2 or bottom - top < 2:
-            return filled(Structure([], 0.0), lines)
+            return filled(Structure([], 0.0), lines, words=words)
         before_run()
-        structure = self.structure(image[top:bottom, left:right])
-        return filled(_moved(structure, left, top), lines)
+        crop = image[top:bottom, left:right]
+        reading = filled(_moved(self.structure(crop), left, top), lines, words=words)
+        if look is None:
+            return reading
+        return completed(reading, image, lines, look)
 
     def structure(self, crop: Pixels) -> Structure:
         """Cells of the table that fills an RGB crop (h, w, 3), boxes in pixels of the crop."""
@@ -225,18 +271,43 @@ def _moved(structure: Structure, left: float, top: float) -> Structure:
     )
 
 
-def filled(structure: Structure, lines: Sequence[TextLine]) -> TableReading:
-    """The table with its text: every line, or part of one, in one cell."""
-    pieces = [Piece(line.text.strip(), _bounds(line)) for line in lines if line.text.strip()]
-    if not pieces and not structure.cells:
-        return TableReading("", structure.score)
-    cells = structure.cells or [Cell(0, 0, 1, 1, _union([piece.box for piece in pieces]))]
-    owners = [_nearest(piece.box, cells) for piece in pieces]
+def filled(structure: Structure, lines: Sequence[TextLine], *, words: bool = False) -> TableReading:
+    """The table with its text: every line, or part of one, in one cell.
+
+    Where the alignment of the lines contradicts the network's structure too often, as
+    on long dense tables, the lines' own rows and columns are the structure.
+    """
+    lines = [line for line in lines if line.text.strip()]
+    if not lines:
+        return TableReading(to_html(structure.cells), structure.score, structure.cells)
+    runs = in_runs(lines) if words else lines
+    gaps = column_gaps([Piece(run.text, _bounds(run)) for run in runs])
+    by_lines = _assigned(*_grid_of(runs, gaps))
+    if not structure.cells:
+        return TableReading(to_html(by_lines), structure.score, by_lines)
+    pieces = [piece for line in lines for piece in parted(line, _cuts(line, structure.cells))]
+    owners = [_owner(piece.box, structure.cells) for piece in pieces]
+    clash = clashes(pieces, owners, structure.cells, gaps)
+    if clash > CLASH_SHARE and _is_plausible(by_lines, structure.cells):
+        return TableReading(to_html(by_lines), structure.score, by_lines)
+    cells = _assigned(structure.cells, pieces, owners)
+    return TableReading(to_html(cells), structure.score, cells)
+
+
+def _assigned(cells: Sequence[Cell], pieces: Sequence[Piece], owners: Sequence[int]) -> list[Cell]:
+    """Cells with the text of the pieces; `owners` are the pieces' indices of cells."""
     texts: defaultdict[int, list[Piece]] = defaultdict(list)
     for piece, owner in zip(pieces, owners, strict=True):
         texts[owner].append(piece)
-    cells = [replace(cell, text=_joined(texts[i])) for i, cell in enumerate(cells)]
-    return TableReading(to_html(cells), structure.score, cells)
+    return [replace(cell, text=_joined(texts[number])) for number, cell in enumerate(cells)]
+
+
+def _is_plausible(by_lines: Sequence[Cell], cells: Sequence[Cell]) -> bool:
+    """Whether the lines' grid is a table, not running text cut along chance gaps."""
+    columns = max(cell.column + cell.column_span for cell in cells)
+    implied = max(cell.column + cell.column_span for cell in by_lines)
+    inked = sum(bool(cell.text) for cell in by_lines)
+    return inked >= DENSE * len(by_lines) and implied <= 1.5 * columns + 4
 
 
 def _bounds(line: TextLine) -> Box:
@@ -249,29 +320,327 @@ def _union(boxes: Sequence[Box]) -> Box:
     return min(left), min(top), max(right), max(bottom)
 
 
-def _nearest(box: Box, cells: Sequence[Cell]) -> int:
-    area = max(1e-6, (box[2] - box[0]) * (box[3] - box[1]))
+def _owner(box: Box, cells: Sequence[Cell]) -> int:
+    """Index of the cell that covers most of a box, of the nearest one if none does."""
 
-    def key(cell: Cell) -> tuple[float, float]:
-        w = min(box[2], cell.box[2]) - max(box[0], cell.box[0])
-        h = min(box[3], cell.box[3]) - max(box[1], cell.box[1])
-        return (-(max(0, w) * max(0, h)) / area, max(0, -w) + 3 * max(0, -h))
+    def misfit(cell: Cell) -> tuple[float, float]:
+        across = min(box[2], cell.box[2]) - max(box[0], cell.box[0])
+        down = min(box[3], cell.box[3]) - max(box[1], cell.box[1])
+        # Rows are lower than columns are wide: a step to another row is the longer way.
+        return -max(0.0, across) * max(0.0, down), max(0.0, -across) + 3 * max(0.0, -down)
 
-    return min(range(len(cells)), key=lambda i: key(cells[i]))
+    return min(range(len(cells)), key=lambda number: misfit(cells[number]))
+
+
+def _cuts(line: TextLine, cells: Sequence[Cell]) -> list[float]:
+    """Where a line is to be cut, in pixels across: between neighbouring cells it fills."""
+    box = _bounds(line)
+    crossed = sorted(
+        (
+            cell.box
+            for cell in cells
+            if min(box[3], cell.box[3]) - max(box[1], cell.box[1])
+            >= ROW_OVERLAP * min(box[3] - box[1], cell.box[3] - cell.box[1])
+            and min(box[2], cell.box[2]) - max(box[0], cell.box[0])
+            >= ROW_OVERLAP * (cell.box[2] - cell.box[0])
+        ),
+        key=lambda one: one[0] + one[2],
+    )
+    return [
+        (left[2] + right[0]) / 2
+        for left, right in itertools.pairwise(crossed)
+        # Cells above each other are no reason to cut.
+        if right[0] >= (left[0] + left[2]) / 2 and left[2] <= (right[0] + right[2]) / 2
+    ]
+
+
+def parted(line: TextLine, cuts: Sequence[float]) -> list[Piece]:
+    """A line cut near the places `cuts` (pixels across), at the widest gaps there.
+
+    Where characters' places are unknown they are taken to be equally wide, and only
+    spaces are gaps.
+    """
+    left, top, right, bottom = _bounds(line)
+    text, width = line.text, right - left
+    if not cuts or width <= 0:
+        return [Piece(text.strip(), (left, top, right, bottom))]
+    places = getattr(line, "places", ())
+    known = len(places) == len(text)
+    middles = places if known else [(number + 0.5) / len(text) for number in range(len(text))]
+    xs = [left + place * width for place in middles]
+    ends = [0]
+    for cut in sorted(cuts):
+        best, where = float("inf"), None
+        for number in range(ends[-1] + 1, len(text)):
+            gap = xs[number] - xs[number - 1]
+            spaced = text[number - 1].isspace()
+            if not (spaced or known):
+                continue
+            cost = abs((xs[number] + xs[number - 1]) / 2 - cut) - 2 * gap * (2 if spaced else 1)
+            if cost < best:
+                best, where = cost, number
+        if where is not None:
+            ends.append(where)
+    pieces = []
+    for begin, end in itertools.pairwise([*ends, len(text)]):
+        part = text[begin:end]
+        if part.strip():
+            x0 = left if begin == 0 else (xs[begin] + xs[begin - 1]) / 2
+            x1 = right if end == len(text) else (xs[end] + xs[end - 1]) / 2
+            pieces.append(Piece(part.strip(), (x0, top, x1, bottom)))
+    return pieces
+
+
+def text_rows(pieces: Sequence[Piece]) -> list[list[int]]:
+    """Indices of pieces by rows of text, from top to bottom, each from left to right."""
+    rows: list[tuple[float, float, list[int]]] = []
+    for number in sorted(range(len(pieces)), key=lambda n: pieces[n].box[1] + pieces[n].box[3]):
+        _, top, _, bottom = pieces[number].box
+        if rows:
+            row_top, row_bottom, members = rows[-1]
+            overlap = min(bottom, row_bottom) - max(top, row_top)
+            if overlap > ROW_OVERLAP * min(bottom - top, row_bottom - row_top):
+                members.append(number)
+                count = len(members)
+                rows[-1] = (
+                    row_top + (top - row_top) / count,
+                    row_bottom + (bottom - row_bottom) / count,
+                    members,
+                )
+                continue
+        rows.append((top, bottom, [number]))
+    return [sorted(members, key=lambda n: pieces[n].box[0]) for *_, members in rows]
+
+
+def in_runs(words: Sequence[TextLine]) -> list[TextLine]:
+    """Words that stand closely side by side as one line, with its characters' places."""
+    pieces = [Piece(word.text.strip(), _bounds(word)) for word in words]
+    runs: list[TextLine] = []
+    for row in text_rows(pieces):
+        open_run: list[Piece] = []
+        for number in row:
+            piece = pieces[number]
+            if open_run:
+                height = max(one.box[3] - one.box[1] for one in (open_run[-1], piece))
+                if piece.box[0] - open_run[-1].box[2] > WORD_GAP * height:
+                    runs.append(_run(open_run))
+                    open_run = []
+            open_run.append(piece)
+        runs.append(_run(open_run))
+    return runs
+
+
+def _run(pieces: Sequence[Piece]) -> MeasuredLine:
+    """Pieces of one row as one line, a space between two."""
+    x0, y0, x1, y1 = _union([piece.box for piece in pieces])
+    width = max(x1 - x0, 1e-6)
+    text, last = "", x0
+    places: list[float] = []
+    for piece in pieces:
+        left, _, right, _ = piece.box
+        if text:
+            places.append(((left + last) / 2 - x0) / width)
+            text += " "
+        step = (right - left) / len(piece.text)
+        places += [(left + (n + 0.5) * step - x0) / width for n in range(len(piece.text))]
+        text += piece.text
+        last = right
+    return MeasuredLine(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), text, 1.0, tuple(places))
+
+
+def column_gaps(pieces: Sequence[Piece]) -> list[float]:
+    """Where columns part, in pixels across: places that hardly any full row crosses.
+
+    Dots that lead from a label to its number are no column.
+    """
+    pieces = [piece for piece in pieces if any(map(str.isalnum, piece.text))]
+    rows = text_rows(pieces)
+    most = max((len(row) for row in rows), default=0)
+    full = [row for row in rows if len(row) >= max(2, most / 2)]
+    if not full:
+        return []
+    spans = [pieces[number].box for row in full for number in row]
+    allowed = COLUMN_NOISE * len(full)
+    least = 0.25 * median(box[3] - box[1] for box in spans)
+    edges = sorted([(box[0], 1) for box in spans] + [(box[2], -1) for box in spans])
+    gaps: list[float] = []
+    depth, begin, sparse = 0, 0.0, False
+    for place, step in edges:
+        depth += step
+        if sparse and depth > allowed:
+            if place - begin >= least:
+                gaps.append((begin + place) / 2)
+            sparse = False
+        elif not sparse and depth <= allowed:
+            begin, sparse = place, True
+    # The sparse stretch before the first column is none between columns.
+    first = min(box[0] for box in spans)
+    return [gap for gap in gaps if gap > first + least]
+
+
+def _column(place: float, gaps: Sequence[float]) -> int:
+    return bisect.bisect(gaps, place)
+
+
+def clashes(
+    pieces: Sequence[Piece], owners: Sequence[int], cells: Sequence[Cell], gaps: Sequence[float]
+) -> float:
+    """Share of the pieces that the network's cells put together although they stand apart.
+
+    Apart are pieces of one row of text in different columns, and rows of text that
+    each fill most of the columns.
+    """
+    rows = text_rows(pieces)
+    columns = len(gaps) + 1
+    if columns < 2 or len(rows) < 2:
+        return 0.0
+    apart = 0
+    whole_rows: defaultdict[int, list[int]] = defaultdict(list)
+    for number, row in enumerate(rows):
+        seen: dict[int, int] = {}
+        filled_columns: set[int] = set()
+        for member in row:
+            x0, _, x1, _ = pieces[member].box
+            column = _column((x0 + x1) / 2, gaps)
+            filled_columns.add(column)
+            cell = cells[owners[member]]
+            if cell.column_span == 1 and seen.setdefault(owners[member], column) != column:
+                apart += 1
+        if columns >= 3 and len(filled_columns) >= max(3, WHOLE_ROW * columns):
+            votes = [cells[owners[member]].row for member in row]
+            whole_rows[max(set(votes), key=votes.count)].append(number)
+    for shared in whole_rows.values():
+        # Headings and cells of two or three lines fill rows of text that belong together.
+        if len(shared) > MANY_ROWS:
+            apart += sum(len(rows[number]) for number in shared[1:])
+    return apart / len(pieces)
+
+
+def _grid_of(
+    lines: Sequence[TextLine], gaps: Sequence[float]
+) -> tuple[list[Cell], list[Piece], list[int]]:
+    """Cells that the lines imply, the pieces, and which cell each piece is in."""
+    whole = [Piece(line.text.strip(), _bounds(line)) for line in lines]
+    rows_of_lines = text_rows(whole)
+    most = max(len(row) for row in rows_of_lines)
+    edges = [min(one.box[0] for one in whole), *gaps, max(one.box[2] for one in whole)]
+    tops = [fmean(whole[n].box[1] for n in row) for row in rows_of_lines]
+    bottoms = [fmean(whole[n].box[3] for n in row) for row in rows_of_lines]
+    bounds = [tops[0], *((a + b) / 2 for a, b in zip(bottoms, tops[1:], strict=False)), bottoms[-1]]
+    cells: list[Cell] = []
+    pieces: list[Piece] = []
+    owners: list[int] = []
+    for number, row in enumerate(rows_of_lines):
+        spans: list[tuple[int, int]] = []
+        for member in row:
+            x0, _, x1, _ = whole[member].box
+            inset = min(0.3 * (x1 - x0), 0.5 * (bottoms[number] - tops[number]))
+            first, last = _column(x0 + inset, gaps), _column(x1 - inset, gaps)
+            # A long line alone in its row is a heading over columns, not several cells.
+            if len(row) <= most / 2 and first < last:
+                parts = [whole[member]]
+                spans.append((first, last))
+            else:
+                parts = parted(lines[member], gaps[first:last])
+            pieces += parts
+        starts = [
+            column
+            for column in range(len(edges) - 1)
+            if not any(first < column <= last for first, last in spans)
+        ]
+        base = len(cells)
+        for column, after in itertools.pairwise([*starts, len(edges) - 1]):
+            box = (edges[column], bounds[number], edges[after], bounds[number + 1])
+            cells.append(Cell(number, column, 1, after - column, box))
+        for piece in pieces[len(owners) :]:
+            middle = _column((piece.box[0] + piece.box[2]) / 2, gaps)
+            owners.append(base + bisect.bisect(starts, middle) - 1)
+    return cells, pieces, owners
 
 
 def _joined(pieces: Sequence[Piece]) -> str:
-    rows: list[list[Piece]] = []
-    for piece in sorted(pieces, key=lambda p: p.box[1] + p.box[3]):
-        if rows:
-            t, b = rows[-1][0].box[1], rows[-1][0].box[3]
-            if min(b, piece.box[3]) - max(t, piece.box[1]) >= 0.5 * min(
-                b - t, piece.box[3] - piece.box[1]
-            ):
-                rows[-1].append(piece)
-                continue
-        rows.append([piece])
-    return " ".join(p.text for row in rows for p in sorted(row, key=lambda p: p.box[0]))
+    """The text of one cell: rows from top to bottom, spaces but between CJK characters."""
+    text = ""
+    for row in text_rows(pieces):
+        for number in row:
+            part = pieces[number].text
+            glue = "" if not text or (_is_wide(text[-1]) and _is_wide(part[0])) else " "
+            text += glue + part
+    return text
+
+
+def _is_wide(character: str) -> bool:
+    """Whether a character is written without spaces around it, as Chinese and Japanese are."""
+    return unicodedata.east_asian_width(character) in "WF" and not "\uac00" <= character <= "\ud7a3"
+
+
+def completed(
+    reading: TableReading, image: Pixels, lines: Sequence[TextLine], look: Look
+) -> TableReading:
+    """The table with what detection missed: marks in empty cells, looked at one by one."""
+    boxes = [_bounds(line) for line in lines]
+    if not boxes or all(cell.text for cell in reading.cells):
+        return reading
+    height = median(bottom - top for _, top, _, bottom in boxes)
+    left, top, right, bottom = _union([*boxes, *(cell.box for cell in reading.cells)])
+    left, top = max(0, int(left)), max(0, int(top))
+    grey = cv2.cvtColor(
+        image[top : int(np.ceil(bottom)) + 1, left : int(np.ceil(right)) + 1], cv2.COLOR_RGB2GRAY
+    )
+    paper = float(np.median(grey))
+    apart = np.abs(grey.astype(np.float32) - paper)
+    ink = (apart > max(25.0, 0.4 * float(np.percentile(apart, 99)))).astype(np.uint8)
+    for x0, y0, x1, y1 in boxes:
+        ink[
+            max(0, int(y0) - top) : int(np.ceil(y1)) - top,
+            max(0, int(x0) - left) : int(np.ceil(x1)) - left,
+        ] = 0
+    cells = []
+    for cell in reading.cells:
+        mark = None if cell.text else _mark(ink, cell.box, left, top, height)
+        cells.append(cell if mark is None else replace(cell, text=_read_mark(mark, height, look)))
+    return replace(reading, cells=cells, html=to_html(cells))
+
+
+def _mark(ink: npt.NDArray[np.uint8], box: Box, left: int, top: int, height: float) -> Box | None:
+    """What is inked inside a cell, in pixels of the page; rules and specks do not count.
+
+    `ink` (h, w) is 1 where the table, whose corner is at `left`, `top`, is inked outside
+    of known text; `height` is that of a line.
+    """
+    x0, y0 = max(0, int(box[0]) - left), max(0, int(box[1]) - top)
+    x1, y1 = max(0, int(np.ceil(box[2])) - left), max(0, int(np.ceil(box[3])) - top)
+    part = ink[y0:y1, x0:x1]
+    if min(part.shape) < 3:
+        return None
+    rows, columns = part.shape
+    _, _, found, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
+    marks = [
+        (x, y, x + w, y + h)
+        for x, y, w, h, area in found[1:].tolist()
+        if area >= max(2.0, 0.001 * height**2)
+        # What goes on beyond the cell is a rule or a neighbour's letter.
+        and x > 0
+        and y > 0
+        and x + w < columns
+        and y + h < rows
+        and w < 3 * height
+        and h < 1.2 * height
+    ]
+    if not marks:
+        return None
+    a, b, c, d = _union([_floats(mark) for mark in marks])
+    return a + x0 + left, b + y0 + top, c + x0 + left, d + y0 + top
+
+
+def _read_mark(mark: Box, height: float, look: Look) -> str:
+    x0, y0, x1, y1 = mark
+    across, down = x1 - x0, y1 - y0
+    if across >= DASH_FLATNESS * down and down <= 0.25 * height and across <= 1.5 * height:
+        return "-" if across < 0.35 * height else "–"
+    middle, half = (y0 + y1) / 2, max(down + 0.3 * height, height) / 2
+    text, score = look((x0 - 0.25 * height, middle - half, x1 + 0.25 * height, middle + half))
+    return text.strip() if score >= SURE_SCORE else ""
 
 
 def to_html(cells: Sequence[Cell]) -> str:
