@@ -180,3 +180,13 @@ def test_a_block_made_elsewhere_gets_the_lines_in_its_place_and_has_no_rival() -
     (found,) = to_blocks(table(60, 300), [rival], WIDTH, HEIGHT, ready=[made])
     assert found.content == "<table></table>"
     assert len(found.lines) == 12
+
+
+def test_lines_set_downwards_are_read_from_right_to_left() -> None:
+    texts = ["右から左へ読む文章の一行目であり", "二行目に続いて、", "別の段落がここから始まる。"]
+    lines = [line(texts[0], 900, 100, width=EM, height=700)]
+    lines += [line(texts[1], 870, 100, width=EM, height=300)]
+    lines += [line(texts[2], 780, 100, width=EM, height=600)]
+    found = blocks(lines[::-1])
+    assert [block.content for block in found] == [texts[0] + texts[1], texts[2]]
+    assert found[0].bbox == pytest.approx((0.87, 100 / HEIGHT, 0.92, 800 / HEIGHT))

@@ -30,8 +30,8 @@ INDENT = 0.8
 """Depth of an indented first line in line heights, at least."""
 
 LIST_MARK = re.compile(
-    r"^(?:[•●○◦▪■□►–—*·-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[（(][一二三四五六七八九十\d]+[）)]"
-    r"|[①-⑳])"
+    r"^(?:[•●○◦▪■□►–—*·-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[①-⑳]"
+    r"|\d{1,3}[.、．)）](?=[\u3040-\u9fff])|[（(][一二三四五六七八九十\d]+[）)])"
 )
 """How an entry of a list begins."""
 
@@ -158,4 +158,4 @@ def _ended_early(above: Item, below: Item, right: float, em: float) -> bool:
 def _words(line: str) -> Iterator[str]:
     """Words of a line; in scripts without spaces, a few characters."""
     for word in line.split():
-        yield word[:3] if is_wide(word[0]) else word
+        yield word[:3] if any(map(is_wide, word[:3])) else word

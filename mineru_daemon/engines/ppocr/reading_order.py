@@ -51,6 +51,9 @@ CERTAINLY_ALIGNED = 0.8
 FEWEST_LINES = 5
 """Lines on each side without prose from which on their alignment tells anything."""
 
+FEWEST_PROSE = 3
+"""Lines that a side of prose has for that, at least."""
+
 PROSE_EMS = 11.0
 """Median width of prose in line heights: about four words."""
 
@@ -67,6 +70,9 @@ RUNNING: frozenset[str] = frozenset({"text", "ref_text", "image_caption", "table
 ASIDE_WIDTH = 0.45
 ASIDE_AREA = 0.5
 """Width and text of a side bar over those of the text beside it, at most."""
+
+VERTICAL = 2.0
+"""Height of a line over its width from which on it is set from top to bottom."""
 
 ROW_OVERLAP = 0.5
 """Share of the lower one's height by which two items of one row overlap at least."""
@@ -117,6 +123,27 @@ def upright(corners: Iterable[tuple[float, float]], turn: float) -> Box:
     half = max(1, len(heights) // 2)
     across = [x for x, _ in turned]
     return min(across), sum(heights[:half]) / half, max(across), sum(heights[-half:]) / half
+
+
+def is_vertical(lines: Sequence[TextLine]) -> bool:
+    """Whether most of a page is set from top to bottom, as Chinese and Japanese may be."""
+    downwards = sum(len(line.text) for line in lines if _is_set_downwards(line))
+    return downwards * 2 > sum(len(line.text) for line in lines)
+
+
+def _is_set_downwards(line: TextLine) -> bool:
+    left, top, right, bottom = upright(line.corners, 0.0)
+    ideographs = sum("\u3040" <= one <= "\u9fff" for one in line.text)
+    return bottom - top >= VERTICAL * (right - left) and 2 * ideographs > len(line.text)
+
+
+def turned_to_rows(box: Box, width: float) -> Box:
+    """A box on a page of `width` turned so that lines set downwards become rows.
+
+    The rightmost line, which is read first, becomes the uppermost row.
+    """
+    left, top, right, bottom = box
+    return top, width - right, bottom, width - left
 
 
 def columns(items: Sequence[Item]) -> list[list[Item]]:
@@ -270,7 +297,8 @@ def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
     sides = [[item for item in side if not item.solid] for side in (left, right)]
     if not all(sides):
         return True
-    if not any(is_prose(side, em) for side in sides) and min(map(len, sides)) < FEWEST_LINES:
+    prose = any(len(side) >= FEWEST_PROSE and is_prose(side, em) for side in sides)
+    if not prose and min(map(len, sides)) < FEWEST_LINES:
         return False
     believed = any(_is_believed_text(side, shared) for side in sides)
     return alignment(*sides) < (CERTAINLY_ALIGNED if believed else ALIGNED)

@@ -10,10 +10,11 @@ tables to `tables`.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from mineru_daemon.engines.ppocr import furniture, headings, paragraphs, reading_order
@@ -88,7 +89,8 @@ def to_blocks(
     Blocks of tables and pictures have their lines and no content; formulas have the plain
     text of their lines. A line that runs through two columns is split between them.
     """
-    turn = slope(lines)
+    downwards = reading_order.is_vertical(lines)
+    turn = 0.0 if downwards else slope(lines)
     sized = zip(lines, sizes or [_height(line) for line in lines], strict=True)
     size_of: dict[int, float] = {}
     lines = []
@@ -99,6 +101,8 @@ def to_blocks(
     given = [Region(block.type, _scaled(block.bbox, width, height), 1.0) for block in ready]
     believed = [*_believed(regions, given, lines, width * height), *given]
     items = _items(lines, believed, len(regions), turn)
+    if downwards:
+        items = [replace(item, box=reading_order.turned_to_rows(item.box, width)) for item in items]
     parts = [
         _part(group, size_of, believed)
         for column in reading_order.columns(items)
@@ -259,8 +263,8 @@ def _part(
         content = "" if items[0].type in ("table", "image") else row_text(lines)
     else:
         content = paragraphs.text([_row_text(row) for row in rows])
-    edges = [item.box if item.solid else _bounds(line) for item in items for line in item.lines]
     region = regions[number] if number is not None else None
+    edges = [_bounds(line) for line in lines]
     if items[0].solid and region is not None:
         edges = [region.box]
     return _Part(
@@ -373,9 +377,11 @@ def _bounds(line: TextLine) -> Box:
 
 
 def _height(line: TextLine) -> float:
-    """Height of a line's own rectangle, however it leans."""
-    (x0, y0), _, _, (x3, y3) = line.corners
-    return float(((x3 - x0) ** 2 + (y3 - y0) ** 2) ** 0.5)
+    """Height of a line's own rectangle, however it leans or is turned."""
+    corner, along, _, across = line.corners
+    if len(line.text) == 1:
+        return math.dist(corner, across)
+    return min(math.dist(corner, across), math.dist(corner, along))
 
 
 def _around(boxes: Sequence[Box]) -> Box:
