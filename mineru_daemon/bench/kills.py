@@ -205,8 +205,8 @@ def check_meanwhile(served: Served, findings: Findings) -> None:
     """With the daemon dead: each delivered file is in one place, results are whole."""
     places: Counter[str] = Counter()
     for folder in (served.inbox, served.done, served.failed):
-        places.update(_hash(path) for path in files_of(folder))
-    # Only the documents: a state that was just being written is empty, as a case is.
+        places.update(_hash(path) for path in files_of(folder) if path.name[0] != ".")
+    # Only documents: a state or a result that was just being written is empty, as a case is.
     places.update(_hash(path) for path in served.spool.glob("jobs/*/document/*"))
     for sha256, case in findings.delivered.items():
         if not places[sha256]:
