@@ -18,22 +18,22 @@ def types(pages: list[list[Block]]) -> list[list[str]]:
 
 @pytest.mark.parametrize("text", ["7", "- 12 -", "Page 3 of 10", "xii", "3 / 10", "第 3 页"])
 def test_a_page_number_at_the_bottom_is_known_without_the_model(text: str) -> None:
-    assert on_page(text, "text", 0.95, 0.97, outermost=True) == "page_number"
+    assert on_page(text, "text", 0.95, 0.97) == "page_number"
 
 
 @pytest.mark.parametrize("text", ["12.50", "civil", "2 apples", "No. 7 of the series"])
 def test_other_short_texts_are_no_page_numbers(text: str) -> None:
-    assert on_page(text, "text", 0.95, 0.97, outermost=True) is None
+    assert on_page(text, "text", 0.95, 0.97) is None
 
 
 def test_the_model_alone_makes_a_header_only_at_the_edge_of_the_page() -> None:
-    assert on_page("A Journal", "header", 0.03, 0.05, outermost=True) == "header"
-    assert on_page("A Journal", "header", 0.40, 0.42, outermost=True) is None
-    assert on_page("A Journal", "header", 0.08, 0.10, outermost=False) is None
+    assert on_page("A Journal", "header", 0.03, 0.05) == "header"
+    assert on_page("A Journal", "header", 0.40, 0.42) is None
+    assert on_page("A Journal", "footer", 0.95, 0.97) == "footer"
 
 
 def test_text_at_the_edge_is_text_if_nothing_says_otherwise() -> None:
-    assert on_page("A Journal", "text", 0.03, 0.05, outermost=True) is None
+    assert on_page("A Journal", "text", 0.03, 0.05) is None
 
 
 def test_text_that_returns_on_the_next_page_is_a_header() -> None:

@@ -34,24 +34,20 @@ SAME_PLACE = 0.02
 """Distance in shares of the page up to which two blocks stand at the same place."""
 
 
-def on_page(
-    text: str, believed: str, top: float, bottom: float, outermost: bool
-) -> Furniture | None:
-    """What a paragraph between `top` and `bottom` (0..1 of the page) is, if furniture.
+def on_page(text: str, believed: str, top: float, bottom: float) -> Furniture | None:
+    """What a paragraph between `top` and `bottom` (0..1 of the page) can be, if furniture.
 
-    `believed` is the layout model's type; `outermost`: nothing but furniture lies between
-    the paragraph and the nearer edge of the page.
+    `believed` is the layout model's type. It is furniture if nothing else lies between it
+    and the edge of the page; that is for the caller to look at.
     """
-    above, below = bottom <= MARGIN, top >= 1 - MARGIN
-    if not outermost or len(text) > LONGEST:
+    if len(text) > LONGEST:
         return None
+    above, below = bottom <= MARGIN, top >= 1 - MARGIN
     if PAGE_NUMBER.match(text) and (above or below or believed in ("header", "footer")):
         return "page_number"
-    if not (above or below):
+    if believed not in ("header", "footer") or not (above or below):
         return None
-    if believed in ("header", "footer"):
-        return "header" if above else "footer"
-    return None
+    return "header" if above else "footer"
 
 
 def across_pages(pages: Sequence[Sequence[Block]]) -> list[list[Block]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,12 @@ Box = tuple[float, float, float, float]
 SLACK = 0.6
 """By how much of its height a line's box may reach into a gutter: the detector's boxes are
 a little wider than the letters."""
+
+MOST_GUTTERS = 60
+"""Gutters tried on one part of a page: bounds the work on a page made to be slow."""
+
+DEEPEST = 24
+"""Cuts within cuts. Newspapers have less than ten."""
 
 SOLID_SLACK = 0.04
 """The same for a region, by its width: the layout model's boxes are a little off."""
@@ -146,9 +153,12 @@ def turned_to_rows(box: Box, width: float) -> Box:
     return top, width - right, bottom, width - left
 
 
-def columns(items: Sequence[Item]) -> list[list[Item]]:
-    """Parts of the page in reading order; inside each, rows are read from top to bottom."""
-    if len(items) < 2:
+def columns(items: Sequence[Item], depth: int = DEEPEST) -> list[list[Item]]:
+    """Parts of the page in reading order; inside each, rows are read from top to bottom.
+
+    A part is cut again up to `depth` times.
+    """
+    if len(items) < 2 or not depth:
         return [list(items)] if items else []
     heights = [item.height for item in items if not item.solid]
     em = median(heights or [item.height for item in items])
@@ -160,7 +170,7 @@ def columns(items: Sequence[Item]) -> list[list[Item]]:
             best, gained = parts, gain
     if not best:
         return [list(items)]
-    return [part for section in best for part in columns(section)]
+    return [part for section in best for part in columns(section, depth - 1)]
 
 
 def rows(items: Iterable[Item]) -> list[list[Item]]:
@@ -191,9 +201,13 @@ def _gutters(items: Sequence[Item], em: float) -> list[float]:
     """Where a column may begin: just left of edges at which items begin, in pixels."""
     edges = sorted(_core(item)[0] for item in items)
     starts = [
-        edge for before, edge in itertools.pairwise(edges) if edge - before >= NARROWEST_GUTTER * em
+        (before - edge, edge)
+        for before, edge in itertools.pairwise(edges)
+        if edge - before >= NARROWEST_GUTTER * em
     ]
-    return [start - NARROWEST_GUTTER * em / 2 for start in starts]
+    # A column is wide: the edges it begins at lie far from those before.
+    widest = sorted(starts)[:MOST_GUTTERS]
+    return [edge - NARROWEST_GUTTER * em / 2 for _, edge in sorted(widest, key=lambda one: one[1])]
 
 
 def _core(item: Item) -> tuple[float, float]:
@@ -239,18 +253,33 @@ def _sections(items: Sequence[Item], gutter: float) -> list[tuple[list[Item], bo
         for number, count in Counter(item.region for item in crossing).items()
         if number is not None and 2 * count >= sum(item.region == number for item in items)
     }
-    crossing += [item for item in items if item.region in over and item not in crossing]
+    crosses = {id(item) for item in crossing} | {id(item) for item in items if item.region in over}
+    bands = _bands(item.box for item in items if id(item) in crosses)
+    middles = sorted(item.middle for item in items if id(item) in crosses)
     runs: list[tuple[list[Item], bool]] = []
     for item in sorted(items, key=lambda one: one.middle):
-        crossed = any(
-            min(item.box[3], other.box[3]) - max(item.box[1], other.box[1])
-            >= ROW_OVERLAP * min(item.height, other.height)
-            for other in crossing
-        )
+        beside = bisect_left(middles, item.box[1]) < bisect_right(middles, item.box[3])
+        crossed = id(item) in crosses or beside or _is_inside(item.middle, bands)
         if not runs or runs[-1][1] != crossed:
             runs.append(([], crossed))
         runs[-1][0].append(item)
     return runs
+
+
+def _bands(boxes: Iterable[Box]) -> list[tuple[float, float]]:
+    """Top and bottom of what the boxes cover, from top to bottom, without overlaps."""
+    bands: list[tuple[float, float]] = []
+    for _, top, _, bottom in sorted(boxes, key=lambda one: one[1]):
+        if bands and top <= bands[-1][1]:
+            bands[-1] = (bands[-1][0], max(bands[-1][1], bottom))
+        else:
+            bands.append((top, bottom))
+    return bands
+
+
+def _is_inside(height: float, bands: Sequence[tuple[float, float]]) -> bool:
+    number = bisect_right(bands, (height, float("inf"))) - 1
+    return number >= 0 and height <= bands[number][1]
 
 
 def _is_aside(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
@@ -333,14 +362,15 @@ def _regions(items: Sequence[Item]) -> set[int]:
 def alignment(left: Sequence[Item], right: Sequence[Item]) -> float:
     """Share of the rows of the emptier side that have a partner on the other side."""
     fewer, more = sorted((rows(left), rows(right)), key=len)
-    middles = [(row[0].middle, row[0].height) for row in more]
-    partners = sum(
-        any(
-            abs(row[0].middle - middle) <= SAME_ROW * min(row[0].height, height)
-            for middle, height in middles
+    others = sorted((row[0].middle, row[0].height) for row in more)
+    partners = 0
+    for row in fewer:
+        first = row[0]
+        place = bisect_left(others, (first.middle, 0.0))
+        partners += any(
+            abs(first.middle - middle) <= SAME_ROW * min(first.height, height)
+            for middle, height in others[max(0, place - 1) : place + 1]
         )
-        for row in fewer
-    )
     return partners / len(fewer)
 
 

@@ -26,6 +26,9 @@ from mineru_daemon.results import BBox, Block, BlockType, Line
 SOLID: frozenset[str] = frozenset({"table", "image", "equation"})
 """Regions that are read as one thing."""
 
+PLAIN: frozenset[str] = frozenset({"text", "title", "ref_text", "header", "footer"})
+"""Regions whose type is looked at again with the whole page in view."""
+
 CAPTIONS: frozenset[str] = frozenset({"table_caption", "image_caption"})
 
 HELD = 0.5
@@ -283,11 +286,11 @@ def _row_text(row: Sequence[Item]) -> str:
 
 def _blocks(parts: Sequence[_Part], width: float, height: float) -> list[Block]:
     """Types that need a look at the whole page: headings, furniture; then blocks."""
-    types: list[BlockType] = [part.type for part in parts]
     body = _body_size(parts)
-    for number, part in enumerate(parts):
-        if types[number] in ("header", "footer", "text", "title", "ref_text"):
-            types[number] = _type(part, parts, body, height)
+    types: list[BlockType] = [
+        kind or (_type(part, body) if part.type in PLAIN else part.type)
+        for part, kind in zip(parts, _furniture(parts, height), strict=True)
+    ]
     titles = [number for number, one in enumerate(types) if one == "title"]
     levels = dict(
         zip(
@@ -302,29 +305,38 @@ def _blocks(parts: Sequence[_Part], width: float, height: float) -> list[Block]:
     ]
 
 
-def _type(part: _Part, parts: Sequence[_Part], body: float, height: float) -> BlockType:
-    """Type of a paragraph that is neither a caption nor anything solid."""
-    top, bottom = part.box[1], part.box[3]
-    above = bottom < height / 2
-    outermost = not any(
-        (other.box[3] <= top if above else other.box[1] >= bottom)
-        and furniture.on_page(
-            other.text, other.type, other.box[1] / height, other.box[3] / height, True
-        )
-        is None
-        for other in parts
-        if other is not part
-    )
-    kind = furniture.on_page(part.text, part.type, top / height, bottom / height, outermost)
-    alone = not any(other.region is part.region for other in parts if other is not part)
-    if kind and len(part.rows) == 1 and (kind == "page_number" or alone):
-        return kind
-    cells = max(len(row) for row in part.rows)
+def _type(part: _Part, body: float) -> BlockType:
+    """Type of a paragraph that is no caption, no furniture, and nothing solid."""
     if part.type == "title" and len(part.text) <= headings.LONGEST:
         return "title"
+    cells = max(len(row) for row in part.rows)
     if cells == 1 and headings.is_heading(part.text, part.size, body, len(part.rows)):
         return "title"
     return "ref_text" if part.type == "ref_text" and REFERENCE.search(part.text) else "text"
+
+
+def _furniture(parts: Sequence[_Part], height: float) -> list[furniture.Furniture | None]:
+    """Which parts are running headers, footers or page numbers.
+
+    Only single rows with nothing but furniture between them and the edge of the page.
+    """
+    possible = [
+        furniture.on_page(part.text, part.type, part.box[1] / height, part.box[3] / height)
+        if part.type in PLAIN
+        else None
+        for part in parts
+    ]
+    others = [part.box for part, kind in zip(parts, possible, strict=True) if kind is None]
+    first = min((box[3] for box in others), default=math.inf)
+    last = max((box[1] for box in others), default=-math.inf)
+    shared = Counter(id(part.region) for part in parts)
+    kinds: list[furniture.Furniture | None] = []
+    for part, kind in zip(parts, possible, strict=True):
+        above = part.box[3] < height / 2
+        outermost = part.box[1] < first if above else part.box[3] > last
+        alone = shared[id(part.region)] == 1 or kind == "page_number"
+        kinds.append(kind if outermost and alone and len(part.rows) == 1 else None)
+    return kinds
 
 
 def _body_size(parts: Sequence[_Part]) -> float:
