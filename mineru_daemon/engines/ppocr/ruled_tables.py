@@ -83,7 +83,7 @@ def find(
     """Tables of a page of `width` by `height` points, from top to bottom."""
     words = [word for line in lines if not line.angle % 180 for word in line.words]
     words += [_upright(line) for line in lines if line.angle % 180 and line.words]
-    if len(words) < 4:
+    if len(words) < 2:
         return []
     level, plumb = _rulings(drawing, width, height)
     typed = [word for word in words if _TYPED_RULE.fullmatch(word.text)]
@@ -1110,9 +1110,10 @@ def _head(
         taken.append(row)
         top = min(word.box[1] for word in row)
     above = [at for at in wide if top - 2 * em <= at <= top + 0.4 * em]
-    if above and head_top is None:
+    if above:
         head, head_top = list(taken), min(above)
-    if head_top is None:
+    if not head:
+        # A rule between head and body, if any, has none above it to go with.
         for row in taken:
             phrases = _phrases(row, em)
             centred = row[0].box[0] > extent[0] + 0.2 * (extent[1] - extent[0])

@@ -56,6 +56,8 @@ MAX_TEXT_ON_REGION = 0.02
 ground; a page of print has about 0.008 over all, its lines 0.02 to 0.03."""
 
 _LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+(?:['\u2019-][A-Za-z\u00c0-\u024f]+)*")
+_FIGURE_IN_WORD = re.compile(r"[a-z]\d+[a-z]")
+"""As in c0rn and qu1ck: what a poor recognition makes of letters."""
 _TOKEN_ENDS = re.compile(r"^[^\w]+|[^\w]+$")
 _VOWELS = frozenset(
     "aeiouyAEIOUY\u00e4\u00f6\u00fc\u00e9\u00e8\u00e0\u00e1\u00ed\u00f3\u00fa\u00e5\u00e6\u00f8\u00ea\u00eb\u00ee\u00ef\u00f4\u00fb\u00e2\u00e3\u00f5\u00c4\u00d6\u00dc\u00c9\u00c5\u0119\u0105\u011b\u016f\u00fd"
@@ -214,6 +216,8 @@ def word_statistics(words: Iterable[str]) -> tuple[int, float, float]:
 def _is_wordlike(core: str) -> bool:
     if _LATIN_WORD.fullmatch(core):
         return _could_be_word(core)
+    if _FIGURE_IN_WORD.search(core):
+        return False
     # Several words, or words and figures, with a mark between: and/or, name@host, 25kg.
     return len(core) > 3 and all(_could_be_word(part) for part in _LATIN_WORD.findall(core))
 
