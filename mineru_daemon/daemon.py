@@ -7,7 +7,9 @@ native code cannot be stopped in any other way.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import signal
 import threading
 import time
@@ -47,7 +49,10 @@ class Daemon:
         self._reload_settings = reload
         self._notifier = Notifier.from_environment(os.environ)
         self._status = Status()
-        self._wake = threading.Event()
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Signal handlers put into it. An event would not do: they run in the midst of what
+        the main thread does, and if that is waiting for the event they wait for each other."""
+        self._stop_asked = False
         self._stop = threading.Event()
         self._reload = False
         self._crash: BaseException | None = None
@@ -102,7 +107,7 @@ class Daemon:
     def _watch(self, worker: Worker, inbox: Inbox) -> None:
         """Watch over the threads until it is time to stop."""
         watchdog = self._notifier.watchdog_seconds
-        while not self._stop.is_set():
+        while not self._stop_asked:
             idle = not self._status.write_to(self._settings.spool)
             if stalled := self._status.stalled(self._settings.stall_seconds):
                 self._die(stalled)
@@ -112,8 +117,8 @@ class Daemon:
                 self._reload = False
                 self._take_over(worker, inbox)
             tick = IDLE_TICK_SECONDS if idle else TICK_SECONDS
-            self._wake.wait(min(tick, watchdog / 3 if watchdog else tick))
-            self._wake.clear()
+            with contextlib.suppress(queue.Empty):
+                self._wake.get(timeout=min(tick, watchdog / 3 if watchdog else tick))
 
     def _say(self, line: str) -> None:
         if line != self._said:
@@ -158,8 +163,8 @@ class Daemon:
             except BaseException as error:
                 _log.exception("thread-died", thread=name)
                 self._crash = error
-                self._stop.set()
-                self._wake.set()
+                self._stop_asked = True
+                self._wake.put(None)
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
@@ -186,12 +191,12 @@ class Daemon:
 
     def _catch_signals(self) -> None:
         def stop(_number: int, _frame: FrameType | None) -> None:
-            self._stop.set()
-            self._wake.set()
+            self._stop_asked = True
+            self._wake.put(None)
 
         def reload(_number: int, _frame: FrameType | None) -> None:
             self._reload = True
-            self._wake.set()
+            self._wake.put(None)
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)

@@ -152,7 +152,13 @@ class Inbox:
             self._status.trouble("inbox", f"the inbox {self._settings.inbox}: {error.strerror}")
             self._rescan = True
             return WATCH_CHECK_SECONDS
-        wait = self._serve(now, stop)
+        try:
+            wait = self._serve(now, stop)
+            self._status.trouble("files", None)
+        except OSError as error:
+            # A full disk under the spool, a folder that may not be read any more.
+            self._status.trouble("files", f"files cannot be looked into: {error}")
+            wait = WATCH_CHECK_SECONDS
         if self._more and len(self._settler) < WINDOW // 2 and self._room():
             self._rescan = True
             wait = 0.0

@@ -82,6 +82,7 @@ class Status:
 
     def trouble(self, where: str, what: str | None) -> None:
         """A lasting trouble that a person should know of, or (None) its end."""
+        what = what and printable(what)
         with self._lock:
             if self._troubles.get(where) == what:
                 return

@@ -7,6 +7,7 @@ nothing. All deliveries are made at once, as on a busy share, and then looked at
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +29,7 @@ from mineru_daemon.results import EngineInfo
 from mineru_daemon.settings import FOLDER_NAMES, Settings
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
+from mineru_daemon.suspects import CheckJournal
 from mineru_daemon.worker import Worker
 
 SETTLE, APPEND, INCOMPLETE = 1.0, 3.0, 6.0
@@ -434,3 +436,22 @@ def test_a_kept_file_that_is_touched_while_it_is_read_is_read_once(tmp_path):
         wait_until(lambda: not files_below(settings.spool / "jobs"))
         names = sorted(path.name for path in settings.outbox.glob("*.json"))
         assert names == ["kept.png.json", "later.png.json"]
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_while_files_are_looked_into_only_delays_them(tmp_path, monkeypatch):
+    begin, refusals = CheckJournal.begin, 2
+
+    def refuse_first(journal, file):
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        begin(journal, file)
+
+    monkeypatch.setattr(CheckJournal, "begin", refuse_first)
+    monkeypatch.setattr("mineru_daemon.inbox.WATCH_CHECK_SECONDS", 0.2)
+    with serving(tmp_path, settle_seconds=0.1) as (settings, _):
+        (content,) = whole(settings.inbox)
+        wait_until(lambda: results_of(settings) == [("success", sha256(content))])
+        assert not refusals

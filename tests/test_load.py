@@ -86,8 +86,8 @@ def test_listing_an_inbox_of_ten_thousand_files_costs_well_under_a_second(settin
 
 @pytest.mark.slow
 def test_an_idle_daemon_costs_next_to_nothing(tmp_path):
-    # 0.2 % of 12 s would be 0.024 s, too few ticks of the kernel's clock to be exact.
-    assert idle.measure(tmp_path, seconds=12) <= 0.06
+    # Twice what is allowed: a cold cache, or neighbours, make each look dearer.
+    assert idle.measure(tmp_path, seconds=12) < 12 * 2 * idle.ALLOWED
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a daemon costs whose inbox is empty: processor time from /proc, nothing else."""
+"""What a daemon costs whose inbox is empty: processor time, nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(seconds: float) -> int:
     used = measure(base, seconds)
     shutil.rmtree(base)
     print(
-        f"{used:.2f} s of CPU in {seconds:.0f} s with an empty inbox: "
+        f"{used:.4f} s of CPU in {seconds:.0f} s with an empty inbox: "
         f"{used / seconds:.3%} of one core (allowed {ALLOWED:.1%})"
     )
     return 0 if used / seconds < ALLOWED else 1
