@@ -67,6 +67,10 @@ half of it, and columns stand further apart."""
 WHOLE_ROW = 0.6
 """Share of a table's columns that a row of text fills to count as a row of its own."""
 
+LEAST_INK, INK_SHARE = 30.0, 0.17
+"""Difference from the paper's grey (0..255) from which on a pixel is inked, and the same
+as a share of the darkest ink's: thin dashes of a small picture are pale."""
+
 DASH_FLATNESS = 2.5
 """Width over height from which on a small mark is a dash."""
 
@@ -589,7 +593,7 @@ def completed(
     )
     paper = float(np.median(grey))
     apart = np.abs(grey.astype(np.float32) - paper)
-    ink = (apart > max(25.0, 0.4 * float(np.percentile(apart, 99)))).astype(np.uint8)
+    ink = (apart > max(LEAST_INK, INK_SHARE * float(np.percentile(apart, 99)))).astype(np.uint8)
     for x0, y0, x1, y1 in boxes:
         ink[
             max(0, int(y0) - top) : int(np.ceil(y1)) - top,
@@ -636,7 +640,12 @@ def _mark(ink: npt.NDArray[np.uint8], box: Box, left: int, top: int, height: flo
 def _read_mark(mark: Box, height: float, look: Look) -> str:
     x0, y0, x1, y1 = mark
     across, down = x1 - x0, y1 - y0
-    if across >= DASH_FLATNESS * down and down <= 0.25 * height and across <= 1.5 * height:
+    if (
+        0.2 * height <= across
+        and across >= DASH_FLATNESS * down
+        and down <= 0.25 * height
+        and across <= 1.5 * height
+    ):
         return "-" if across < 0.35 * height else "–"
     middle, half = (y0 + y1) / 2, max(down + 0.3 * height, height) / 2
     text, score = look((x0 - 0.25 * height, middle - half, x1 + 0.25 * height, middle + half))
