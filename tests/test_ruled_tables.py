@@ -48,9 +48,11 @@ def lattice(xs: Sequence[float], ys: Sequence[float]) -> list[Ruling]:
 
 
 def find(
-    lines: list[PrintedLine], rulings: Sequence[Ruling] = (), **more: list[Fill]
+    lines: list[PrintedLine], rulings: Sequence[Ruling] = (), fills: Sequence[Fill] = ()
 ) -> list[Table]:
-    return ruled_tables.find(lines, Drawing(rulings=list(rulings), **more), WIDTH, HEIGHT)
+    return ruled_tables.find(
+        lines, Drawing(rulings=list(rulings), fills=list(fills)), WIDTH, HEIGHT
+    )
 
 
 def rows(table: Table) -> list[list[str]]:
@@ -275,22 +277,12 @@ def test_rules_of_a_page_head_and_foot_are_no_table():
 
 
 def test_boxes_of_colour_make_cells():
-    fills = [
-        Fill((x, y, x + 98, y + 19), (200, 210 if x < 150 else 220, 230))
-        for x, y in itertools.product((50, 150, 250), (100, 120))
-    ]
-    found = [
-        line(text, x + 5, y + 4)
-        for text, (y, x) in zip(
-            ("red", "green", "blue", "one", "two", "three"),
-            itertools.product((100, 120), (50, 150, 250)),
-            strict=True,
-        )
-    ]
-    for fill_row in (100, 120):
-        fills.append(Fill((50, fill_row, 60, fill_row + 3), (0, 0, 0)))
-    tables = find(found, fills=fills)
-    assert len(tables) <= 1
+    places = list(itertools.product((100, 120, 140), (50, 150, 250)))
+    fills = [Fill((x, y, x + 98, y + 18), (150 + x // 10 + y // 2, 180, 220)) for y, x in places]
+    entries = ["red", "green", "blue", "one", "two", "three", "low", "middle", "high"]
+    found = [line(text, x + 5, y + 4) for text, (y, x) in zip(entries, places, strict=True)]
+    (table,) = find(found, fills=fills)
+    assert rows(table) == [entries[:3], entries[3:6], entries[6:]]
 
 
 def test_lines_of_a_table_are_not_read_twice():
