@@ -46,7 +46,7 @@ def test_full_lines_at_even_distance_are_one_paragraph() -> None:
 
 
 def test_a_wider_gap_begins_a_paragraph() -> None:
-    page = column("a", 50, 100, 3) + column("b", 50, 100 + 3 * LEADING + 25, 3)
+    page = column("a", 50, 100, 3) + column("b", 50, 100 + 3 * LEADING + 19, 3)
     assert group(page) == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
 
 

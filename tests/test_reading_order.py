@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from page_building import column, items, line, turned
@@ -124,10 +125,25 @@ def test_notes_in_the_right_margin_are_read_after_the_text_beside_them() -> None
     assert read(page) == names("a", 12) + names("n", 7)
 
 
+def test_the_layout_model_decides_where_alignment_is_in_doubt() -> None:
+    tops = [100, 128, 156, 184, 226, 254]
+    notes = [line(f"n{number}", 800, top, 100) for number, top in enumerate(tops)]
+    text = column("a", 50, 100, 6, width=700)
+    alone = columns(items([*text, *notes]))
+    believed = columns([*(replace(item, region=1) for item in items(text)), *items(notes)])
+    assert (len(alone), len(believed)) == (1, 2)
+
+
 def test_text_written_upwards_in_the_margin_does_not_join_rows() -> None:
     margin = line("archive", 5, 100, width=16, height=400)
     order = read([margin, *column("a", 50, 100, 10)])
     assert [name for name in order if name != "archive"] == names("a", 10)
+
+
+def test_lines_beside_something_tall_keep_rows_of_their_own() -> None:
+    tall = line("upwards", 5, 100, width=16, height=400)
+    found = rows(items([tall, *column("a", 50, 100, 5)]))
+    assert sorted(len(row) for row in found) == [1] * 6
 
 
 def test_an_empty_page_has_no_parts() -> None:

@@ -96,12 +96,24 @@ def test_a_page_taken_for_a_picture_as_a_whole_stays_text() -> None:
     )
 
 
+def test_a_picture_of_most_of_the_page_with_text_in_it_stays_text() -> None:
+    lines = [*column("a", 50, 100, 4), *column("b", 50, 900, 12)]
+    large = region("image", 0, 60, 1000, 860, 0.97)
+    assert all(block.type == "text" for block in blocks(lines, large))
+
+
 def test_words_in_a_picture_stay_with_it() -> None:
     lines = [*column("a", 50, 100, 6), line("label", 200, 500, 80)]
     found = blocks(lines, region("image", 100, 400, 450, 700))
     picture = found[-1]
     assert (picture.type, picture.content) == ("image", None)
     assert [one.text for one in picture.lines] == ["label"]
+
+
+def test_words_in_a_picture_that_the_model_doubts_stay_text() -> None:
+    lines = [*column("a", 50, 100, 6), line("label", 200, 500, 80)]
+    found = contents(lines, region("image", 100, 400, 450, 700, score=0.6))
+    assert found[-1] == ("text", "label")
 
 
 def test_a_bare_picture_is_a_block_without_lines() -> None:
