@@ -10,7 +10,7 @@ import pytest
 
 from mineru_daemon.bench.process import Served
 
-SIGNALS = 3000
+SIGNALS = 10_000
 
 
 @pytest.mark.slow
