@@ -1160,6 +1160,7 @@ def _stacked(
     head_rows = len(ys) - 2 - len(body_ys)
     lines = _words_by_row(grid, [word for row in [*head, *body] for word in row])
     home: dict[int, int] = {}
+    cores = _cores(body, xs)
     for row in range(grid.rows):
         phrases = [phrase for one in _rows_of(lines[row]) for phrase in _phrases(one, em)]
         if row >= head_rows and len(phrases) == 1 and phrases[0][0].box[0] < xs[1]:
@@ -1171,32 +1172,77 @@ def _stacked(
     for number, at in enumerate(ys[1:-1], 1):
         if number > head_rows or at not in drawn:
             continue
-        for column in range(grid.columns):
-            if _cover(rules, at, xs[column], xs[column + 1]) < COVERED:
-                grid.joined_down.add((number - 1, column))
-        for rule in rules:
-            if abs(rule.at - at) <= SNAP:
-                _span_under(grid, number - 1, rule, lines[number - 1], em)
+        ruled = [_cover(rules, at, *core) >= COVERED for core in cores]
+        grid.joined_down |= {(number - 1, column) for column, one in enumerate(ruled) if not one}
+        for low, high in _spans(rules, at, cores, ruled):
+            _span_over(grid, number - 1, (low, high), cores, lines[number - 1], em)
     return grid, home
 
 
-def _span_under(grid: Grid, row: int, rule: Rule, words: Sequence[Word], em: float) -> None:
-    """A heading with a rule below that runs over several columns stands over all of them."""
-    under = [
-        column
-        for column in range(grid.columns)
-        if min(rule.end, grid.xs[column + 1]) - max(rule.start, grid.xs[column])
-        >= COVERED * (grid.xs[column + 1] - grid.xs[column])
-    ]
-    if not 1 < len(under) < grid.columns:
+def _cores(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> list[tuple[float, float]]:
+    """From where to where the words of each column reach; rules go by them."""
+    cores = [(low, high) for low, high in itertools.pairwise(xs)]
+    for column in range(len(cores)):
+        own = [
+            word
+            for row in rows
+            for word in row
+            if _interval(xs, (word.box[0] + word.box[2]) / 2) == column
+            and len(_phrases(row, word.size)) > 1
+        ]
+        if own:
+            cores[column] = min(word.box[0] for word in own), max(word.box[2] for word in own)
+    return cores
+
+
+def _spans(
+    rules: Sequence[Rule],
+    at: float,
+    cores: Sequence[tuple[float, float]],
+    ruled: Sequence[bool],
+) -> list[tuple[int, int]]:
+    """Columns (first, last) under one rule at `at`, or under pieces that follow each other."""
+    spans: list[tuple[int, int]] = []
+    for rule in rules:
+        under = [
+            column
+            for column, core in enumerate(cores)
+            if abs(rule.at - at) <= SNAP and _cover([rule], rule.at, *core) >= COVERED
+        ]
+        if len(under) > 1:
+            spans.append((under[0], under[-1]))
+    start: int | None = None
+    for column, one in enumerate([*ruled, False]):
+        if one and start is None:
+            start = column
+        elif not one and start is not None:
+            if column - 1 > start:
+                spans.append((start, column - 1))
+            start = None
+    return spans
+
+
+def _span_over(
+    grid: Grid,
+    row: int,
+    span: tuple[int, int],
+    cores: Sequence[tuple[float, float]],
+    words: Sequence[Word],
+    em: float,
+) -> None:
+    """A heading in the middle of columns that are ruled below stands over all of them."""
+    first, last = span
+    left, right = cores[first][0], cores[last][1]
+    if last - first + 1 >= grid.columns:
         return
-    over = [
-        word
-        for word in words
-        if rule.start - em <= (word.box[0] + word.box[2]) / 2 <= rule.end + em
-    ]
-    if all(len(_phrases(one, em)) == 1 for one in _rows_of(over)):
-        grid.joined_across |= {(row, column) for column in under[:-1]}
+    over = [word for word in words if left - em <= (word.box[0] + word.box[2]) / 2 <= right + em]
+    phrases = [phrase for one in _rows_of(over) for phrase in _phrases(one, em)]
+    if len(phrases) != len(_rows_of(over)) or not phrases:
+        return
+    low = min(phrase[0].box[0] for phrase in phrases)
+    high = max(phrase[-1].box[2] for phrase in phrases)
+    if abs(low + high - left - right) / 2 <= 0.2 * (right - left):
+        grid.joined_across |= {(row, column) for column in range(first, last)}
 
 
 def _between(upper: Sequence[Word], lower: Sequence[Word]) -> float:
