@@ -47,6 +47,8 @@ def read_page(engine: Engine, document: Document, index: int, progress: Progress
         try:
             reading = engine.read(page, progress)
             width_pt, height_pt = page.width_pt, page.height_pt
+            if (reading.rotation - page.rotation) % 180:
+                width_pt, height_pt = height_pt, width_pt
         finally:
             page.close()
     except (CancelledError, StorageError):

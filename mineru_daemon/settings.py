@@ -182,10 +182,16 @@ class Settings(BaseSettings):
     engine: Literal["auto", "ppocr"] = _setting(
         "auto", "Which engine reads: ppocr is the embedded one, auto the best that is installed."
     )
+    pdf_mode: Literal["auto", "text", "ocr"] = _setting(
+        "auto",
+        "Where the text of PDF pages comes from: their text layer, recognition, or (auto) the "
+        "text layer wherever it can be trusted.",
+    )
     max_image_size: Annotated[int, Field(ge=0)] = _setting(
         0,
         "Longest side of the image that the engine sees; larger ones are scaled down "
-        "(LANCZOS), smaller ones never up. 0 is no bound; 768 is the economy preset.",
+        "(LANCZOS), smaller ones never up. 0 is no bound. 768 is the economy preset: about "
+        "7 % less CPU, and a tenth of the lines of a receipt is lost; 1536 loses none.",
         "pixels",
     )
     min_image_size: Annotated[int, Field(ge=0)] = _setting(

@@ -19,5 +19,6 @@ def load(settings: Settings) -> Engine:
         plan,
         max_image_size=settings.max_image_size,
         min_image_size=settings.min_image_size,
+        pdf_mode=settings.pdf_mode,
         spinning=settings.spinning,
     )

@@ -1,33 +1,49 @@
-"""The engine `ppocr`: page -> detection -> recognition -> blocks, with its timings.
+"""The engine `ppocr`: decides what is done with a page, and in which order.
 
-What the stages do is in their own modules; this one runs them and reports progress.
+A page with a text layer that can be trusted is not drawn at all (`digital`). Any other is
+drawn, set upright, its lines found and read, its regions found, and all of it joined to
+blocks. What the stages do is in their own modules.
 """
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import cv2
 import numpy as np
 
-from mineru_daemon import cpu
-from mineru_daemon.documents import Page
+from mineru_daemon import cpu, weights
+from mineru_daemon.documents import Page, PdfPage
 from mineru_daemon.engines.base import PageReading, Progress
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import detection, lines, models, recognition
-from mineru_daemon.results import EngineInfo
+from mineru_daemon.engines.ppocr import (
+    digital,
+    line_reader,
+    models,
+    orientation,
+    recognition,
+    structure,
+    textlayer,
+)
+from mineru_daemon.engines.ppocr.detection import Pixels
+from mineru_daemon.engines.ppocr.layout import Layout
+from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
+from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.orientation import Orientation
+from mineru_daemon.engines.ppocr.tables import TableReader
+from mineru_daemon.engines.ppocr.textlayer import PdfMode
+from mineru_daemon.engines.ppocr.timing import Timings, timed
+from mineru_daemon.results import Angle, Block, EngineInfo
 
 MAX_IMAGE_SIZE = 0
 MIN_IMAGE_SIZE = 400
-DETECTION_PIXELS = 960 * 704
-MIN_TEXT_SCORE = 0.5
 
 
 class PPOCREngine:
-    """Reads pages with PP-OCRv6 small. One engine serves one thread."""
+    """Reads pages with PP-OCRv6 small and models of layout, tables and orientation.
+
+    One engine serves one thread.
+    """
 
     def __init__(
         self,
@@ -35,29 +51,38 @@ class PPOCREngine:
         *,
         max_image_size: int = MAX_IMAGE_SIZE,
         min_image_size: int = MIN_IMAGE_SIZE,
-        detection_pixels: int = DETECTION_PIXELS,
-        min_text_score: float = MIN_TEXT_SCORE,
+        detection_pixels: int = line_reader.DETECTION_PIXELS,
+        min_text_score: float = line_reader.MIN_TEXT_SCORE,
+        pdf_mode: PdfMode = "auto",
         spinning: bool = False,
-        weights: models.Weights | None = None,
+        text_weights: models.Weights | None = None,
     ) -> None:
         """Load the models. Sizes are longest sides in pixels.
 
         A page larger than `max_image_size` (0: no bound) is read smaller, one smaller
-        than `min_image_size` is read with a warning. Lines are searched for on
-        `detection_pixels` (width times height) and dropped if their score is below
-        `min_text_score`.
-        Raises `EngineError` if the weights are missing or cannot be loaded.
+        than `min_image_size` is read with a warning. `pdf_mode` tells whether the text
+        layer of a PDF is used. Raises `EngineError` if weights are missing or cannot be
+        loaded.
         """
-        weights = weights or models.locate()
         # OpenCV has a pool of its own, and its work here is too small for threads.
         cv2.setNumThreads(1)
-        self._detection = Session(weights.detection, plan, spinning=spinning)
-        self._recognition = Session(weights.recognition, plan, spinning=spinning)
-        self._detector = detection.Detector(self._detection, detection_pixels)
-        self._recogniser = recognition.Recogniser(self._recognition)
+        self._lines = LineReader(
+            plan,
+            text_weights or models.locate(),
+            detection_pixels=detection_pixels,
+            min_text_score=min_text_score,
+            spinning=spinning,
+        )
+        self._sessions = [
+            Session(weights.locate(name), plan, spinning=spinning)
+            for name in (weights.ORIENTATION, weights.LAYOUT, weights.TABLE)
+        ]
+        self._orientation = Orientation(self._sessions[0])
+        self._layout = Layout(self._sessions[1])
+        self._tables = TableReader(self._sessions[2])
         self._max_image_size = max_image_size
         self._min_image_size = min_image_size
-        self._min_text_score = min_text_score
+        self._pdf_mode: PdfMode = pdf_mode
         self._info = EngineInfo(
             name="ppocr",
             model="PP-OCRv6 small",
@@ -67,6 +92,7 @@ class PPOCREngine:
                 "min_image_size": min_image_size,
                 "detection_pixels": detection_pixels,
                 "min_text_score": min_text_score,
+                "pdf_mode": pdf_mode,
                 "intra_op_num_threads": plan.intra,
                 "spinning": spinning,
             },
@@ -78,59 +104,100 @@ class PPOCREngine:
         return self._info
 
     def warm_up(self) -> None:
-        """Run both models once on a small empty image."""
-        page = np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8)
-        self._detector.probabilities(self._detector.prepare(page))
-        line = np.zeros((recognition.CROP_HEIGHT, recognition.NARROWEST, 3), np.uint8)
-        self._recogniser.read(line)
+        """Run every model once on a small empty image."""
+        self._lines.warm_up()
+        blank = np.full((64, 64, 3), 255, np.uint8)
+        self._orientation.detect(blank)
+        self._layout.regions(blank)
+        self._tables.structure(blank)
+
+    def close(self) -> None:
+        """Give all sessions back."""
+        self._lines.close()
+        for session in self._sessions:
+            session.close()
 
     def read(self, page: Page, progress: Progress) -> PageReading:
         """Read one page."""
-        timings: defaultdict[str, float] = defaultdict(float)
-        with _timed(timings, "render"):
+        timings: Timings = defaultdict(float)
+        if isinstance(page, PdfPage) and self._pdf_mode != "ocr":
+            progress("text-layer")
+            with timed(timings, "text-layer"):
+                layer = textlayer.read(page, self._pdf_mode)
+            if layer.verdict.source != "ocr":
+                return self._read_layer(page, layer, progress, timings)
+        return self._read_image(page, progress, timings)
+
+    # --- a page of pixels ----------------------------------------------------
+
+    def _read_image(self, page: Page, progress: Progress, timings: Timings) -> PageReading:
+        with timed(timings, "render"):
             progress("render")
             rendering = page.render(self._max_image_size)
-            width, height = rendering.image.size
-            image = np.asarray(rendering.image)
-        found = self._lines(image, progress, timings)
-        with _timed(timings, "postprocess"):
-            blocks = lines.to_blocks(found, width, height)
+            image: Pixels = np.asarray(rendering.image)
+        found, angle = self._upright(image, progress, timings)
+        lines = self._lines.read(found, progress, timings)
+        height, width = found.image.shape[:2]
+        blocks: list[Block] = []
+        if lines:
+            progress("inference.layout")
+            with timed(timings, "inference.layout"):
+                regions = self._layout.regions(found.image)
+            with timed(timings, "postprocess"):
+                blocks = structure.to_blocks(lines, regions, width, height)
+            blocks = [
+                self._with_structure(block, found.image, progress, timings)
+                if block.type == "table"
+                else block
+                for block in blocks
+            ]
         return PageReading(
             blocks=blocks,
             width_px=width,
             height_px=height,
             dpi=rendering.dpi,
-            rotation=page.rotation,
+            rotation=_added(page.rotation, angle),
             warnings=[*page.warnings, *self._size_warning(width, height)],
             timings=dict(timings),
         )
 
-    def close(self) -> None:
-        """Give both sessions back."""
-        self._detection.close()
-        self._recognition.close()
+    def _upright(self, image: Pixels, progress: Progress, timings: Timings) -> tuple[Found, Angle]:
+        """The lines of the image when it is set upright, and by which turn it was."""
+        with timed(timings, "inference.orientation"):
+            turn = self._orientation.detect(image, lambda: progress("inference.orientation"))
+        found = self._lines.find(orientation.turned(image, turn.angle), progress, timings)
+        if turn.angle == 0:
+            return found, 0
+        # A turn has to be confirmed by what the lines then say.
+        with timed(timings, "inference.orientation"):
+            progress("inference.orientation")
+            crops = [recognition.crop(found.image, quad) for quad in found.quads]
+            angle = orientation.upright_after(turn, orientation.lean(crops, self._lines.score))
+        if angle != turn.angle:
+            found = self._lines.find(orientation.turned(image, angle), progress, timings)
+        return found, angle
 
-    def _lines(
-        self, image: detection.Pixels, progress: Progress, timings: defaultdict[str, float]
-    ) -> list[lines.TextLine]:
-        with _timed(timings, "preprocess"):
-            prepared = self._detector.prepare(image)
-        progress("inference.detection")
-        with _timed(timings, "inference.detection"):
-            probabilities = self._detector.probabilities(prepared)
-        with _timed(timings, "postprocess"):
-            quads = detection.quads(probabilities, image.shape[1], image.shape[0])
-        found = []
-        for quad in quads:
-            with _timed(timings, "preprocess"):
-                crop = recognition.crop(image, quad)
-            progress("inference.recognition")
-            with _timed(timings, "inference.recognition"):
-                reading = self._recogniser.read(crop)
-            if reading.text.strip() and reading.score >= self._min_text_score:
-                corners = tuple((float(x), float(y)) for x, y in quad)
-                found.append(lines.TextLine(corners, reading.text, reading.score))
-        return found
+    def _with_structure(
+        self, block: Block, image: Pixels, progress: Progress, timings: Timings
+    ) -> Block:
+        """The table with its content as HTML."""
+        height, width = image.shape[:2]
+        left, top, right, bottom = block.bbox
+        lines = [
+            TextLine(
+                tuple((x * width, y * height) for x, y in line.polygon), line.text, line.score or 0
+            )
+            for line in block.lines
+        ]
+        with timed(timings, "inference.table"):
+            table = self._tables.read(
+                image,
+                (left * width, top * height, right * width, bottom * height),
+                lines,
+                lambda: progress("inference.table"),
+                lambda box: self._lines.read_box(image, box),
+            )
+        return block.model_copy(update={"content": table.html, "score": min(table.score, 1.0)})
 
     def _size_warning(self, width: int, height: int) -> list[str]:
         if max(width, height) >= self._min_image_size:
@@ -140,12 +207,46 @@ class PPOCREngine:
             f"{self._min_image_size} pixels on the longer side."
         ]
 
+    # --- a page with a text layer --------------------------------------------
 
-@contextmanager
-def _timed(timings: defaultdict[str, float], stage: str) -> Iterator[None]:
-    """Add the wall seconds spent inside to `timings[stage]`."""
-    begin = time.perf_counter()
-    try:
-        yield
-    finally:
-        timings[stage] += time.perf_counter() - begin
+    def _read_layer(
+        self, page: PdfPage, layer: textlayer.TextLayer, progress: Progress, timings: Timings
+    ) -> PageReading:
+        seen: list[TextLine] = []
+        width = height = dpi = None
+        if layer.ocr_regions:
+            with timed(timings, "render"):
+                progress("render")
+                rendering = page.render(self._max_image_size)
+                image: Pixels = np.asarray(rendering.image)
+            height, width = image.shape[:2]
+            dpi = rendering.dpi
+            scale = width / layer.width
+            for box in layer.ocr_regions:
+                left, top, right, bottom = (round(edge * scale) for edge in box)
+                part = image[max(0, top) : bottom, max(0, left) : right]
+                if min(part.shape[:2]) == 0:
+                    continue
+                found = self._lines.find(part, progress, timings)
+                offset = (max(0, left), max(0, top))
+                seen += [
+                    digital.moved(line, offset, 1 / scale)
+                    for line in self._lines.read(found, progress, timings)
+                ]
+        with timed(timings, "postprocess"):
+            blocks = digital.to_blocks(layer, seen)
+        return PageReading(
+            blocks=blocks,
+            width_px=width,
+            height_px=height,
+            dpi=dpi,
+            rotation=page.rotation,
+            origin="mixed" if seen else "text-layer",
+            warnings=list(page.warnings),
+            timings=dict(timings),
+        )
+
+
+def _added(first: Angle, second: Angle) -> Angle:
+    angles: dict[int, Angle] = {0: 0, 90: 90, 180: 180, 270: 270}
+    return angles[(first + second) % 360]

@@ -1,0 +1,47 @@
+"""From a text layer to blocks: what a digital page needs besides reading order.
+
+The text layer is read by `textlayer`, order and types are `structure`'s; this module
+brings both together, with the tables that the file itself tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mineru_daemon.engines.ppocr import structure
+from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.textlayer import TextLayer
+from mineru_daemon.results import BBox, Block
+
+
+def moved(line: TextLine, offset: tuple[float, float], scale: float) -> TextLine:
+    """A line of an image part, in points of its page.
+
+    `offset` is the part's corner in pixels of the page's image, `scale` points per pixel.
+    """
+    corners = tuple(((x + offset[0]) * scale, (y + offset[1]) * scale) for x, y in line.corners)
+    return TextLine(corners, line.text, line.score)
+
+
+def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
+    """Blocks of a page in reading order.
+
+    `seen` are lines in points that were recognised in its images.
+    """
+    tables = [
+        Block(type="table", bbox=_fractions(table.box, layer), content=table.html)
+        for table in layer.tables
+    ]
+    sizes = [line.size for line in layer.lines]
+    sizes += [abs(line.corners[3][1] - line.corners[0][1]) for line in seen]
+    return structure.to_blocks([*layer.lines, *seen], [], layer.width, layer.height, sizes, tables)
+
+
+def _fractions(box: BBox, layer: TextLayer) -> BBox:
+    left, top, right, bottom = box
+    return (
+        min(max(left / layer.width, 0.0), 1.0),
+        min(max(top / layer.height, 0.0), 1.0),
+        min(max(right / layer.width, 0.0), 1.0),
+        min(max(bottom / layer.height, 0.0), 1.0),
+    )

@@ -1,0 +1,102 @@
+"""Where lines are on an image, and what they say: detection and recognition in turn.
+
+The networks and what belongs to each are in `detection` and `recognition`; what becomes
+of the lines is decided by `engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mineru_daemon import cpu
+from mineru_daemon.engines.base import Progress
+from mineru_daemon.engines.onnx import Session
+from mineru_daemon.engines.ppocr import detection, models, recognition
+from mineru_daemon.engines.ppocr.detection import Pixels, Quads
+from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.timing import Timings, timed
+
+DETECTION_PIXELS = 960 * 704
+MIN_TEXT_SCORE = 0.5
+
+
+class Found(NamedTuple):
+    """Where lines are on an image: corners (n, 4, 2) in pixels, and the image itself."""
+
+    image: Pixels
+    quads: Quads
+
+
+class LineReader:
+    """Finds and reads lines of text on RGB images (H, W, 3)."""
+
+    def __init__(
+        self,
+        plan: cpu.ThreadPlan,
+        weights: models.Weights,
+        *,
+        detection_pixels: int = DETECTION_PIXELS,
+        min_text_score: float = MIN_TEXT_SCORE,
+        spinning: bool = False,
+    ) -> None:
+        """Load both networks.
+
+        Lines are searched for on `detection_pixels` (width times height) and dropped if
+        their score is below `min_text_score`. Raises `EngineError`.
+        """
+        self._detection = Session(weights.detection, plan, spinning=spinning)
+        self._recognition = Session(weights.recognition, plan, spinning=spinning)
+        self._detector = detection.Detector(self._detection, detection_pixels)
+        self._recogniser = recognition.Recogniser(self._recognition)
+        self._min_text_score = min_text_score
+
+    def warm_up(self) -> None:
+        """Run both networks once on a small empty image."""
+        page = np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8)
+        self._detector.probabilities(self._detector.prepare(page))
+        line = np.zeros((recognition.CROP_HEIGHT, recognition.NARROWEST, 3), np.uint8)
+        self._recogniser.read(line)
+
+    def close(self) -> None:
+        """Give both sessions back."""
+        self._detection.close()
+        self._recognition.close()
+
+    def find(self, image: Pixels, progress: Progress, timings: Timings) -> Found:
+        """Where the lines of an image are."""
+        with timed(timings, "preprocess"):
+            prepared = self._detector.prepare(image)
+        progress("inference.detection")
+        with timed(timings, "inference.detection"):
+            probabilities = self._detector.probabilities(prepared)
+        with timed(timings, "postprocess"):
+            return Found(image, detection.quads(probabilities, image.shape[1], image.shape[0]))
+
+    def read(self, found: Found, progress: Progress, timings: Timings) -> list[TextLine]:
+        """What they say; without those that are no text."""
+        lines = []
+        for quad in found.quads:
+            with timed(timings, "preprocess"):
+                crop = recognition.crop(found.image, quad)
+            progress("inference.recognition")
+            with timed(timings, "inference.recognition"):
+                reading = self._recogniser.read(crop)
+            if reading.text.strip() and reading.score >= self._min_text_score:
+                corners = tuple((float(x), float(y)) for x, y in quad)
+                lines.append(TextLine(corners, reading.text, reading.score))
+        return lines
+
+    def read_box(self, image: Pixels, box: Sequence[float]) -> tuple[str, float]:
+        """Text and score of what stands in an upright box (pixels), taken as one line."""
+        left, top, right, bottom = box
+        corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+        reading = self._recogniser.read(recognition.crop(image, np.array(corners, np.float32)))
+        return reading.text, reading.score
+
+    def score(self, crop: Pixels) -> float:
+        """How sure the recogniser is of a line (48, w, 3); 0 where it reads nothing."""
+        reading = self._recogniser.read(crop)
+        return reading.score if reading.text.strip() else 0.0
