@@ -16,7 +16,7 @@ from mineru_daemon import cpu
 from mineru_daemon.documents import Rendering
 from mineru_daemon.engines.base import Engine, PageReading
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import detection, lines, models, recognition
+from mineru_daemon.engines.ppocr import detection, models, recognition
 from mineru_daemon.engines.ppocr.engine import PPOCREngine
 from mineru_daemon.errors import CancelledError, EngineError
 from mineru_daemon.results import Angle
@@ -74,8 +74,8 @@ def read(engine: Engine, image: Image.Image) -> PageReading:
     return engine.read(DrawnPage(image), lambda stage: None)
 
 
-def texts(reading: PageReading) -> list[str | None]:
-    return [block.content for block in reading.blocks]
+def texts(reading: PageReading) -> list[str]:
+    return [line.text for block in reading.blocks for line in block.lines]
 
 
 def test_lines_are_read_from_top_to_bottom_and_from_left_to_right(engine: PPOCREngine) -> None:
@@ -184,6 +184,8 @@ def test_timings_name_the_stages(engine: PPOCREngine) -> None:
     assert set(timings) == {
         "render",
         "preprocess",
+        "inference.orientation",
+        "inference.layout",
         "inference.detection",
         "inference.recognition",
         "postprocess",
@@ -258,23 +260,3 @@ def test_faint_and_tiny_regions_are_no_lines() -> None:
     probabilities[10:20, 10:100] = 0.4
     probabilities[40:42, 200:202] = 1
     assert len(detection.quads(probabilities, 320, 64)) == 0
-
-
-def line(x0: float, y0: float, x1: float, y1: float, text: str) -> lines.TextLine:
-    return lines.TextLine(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), text, 1.0)
-
-
-def test_a_tall_line_does_not_join_the_rows_beside_it() -> None:
-    rows = lines.in_rows(
-        [
-            line(0, 0, 100, 20, "a"),
-            line(0, 30, 100, 50, "c"),
-            line(200, 2, 300, 22, "b"),
-            line(200, 31, 300, 49, "d"),
-        ]
-    )
-    assert [[one.text for one in row] for row in rows] == [["a", "b"], ["c", "d"]]
-
-
-def test_no_lines_have_no_rows() -> None:
-    assert lines.in_rows([]) == []
