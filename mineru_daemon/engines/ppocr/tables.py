@@ -258,21 +258,8 @@ def _placed(cells: Iterable[tuple[int, int, int, Box]]) -> Iterator[Cell]:
 
 def _moved(structure: Structure, left: float, top: float) -> Structure:
     """Boxes from pixels of a crop to pixels of the page."""
-    return replace(
-        structure,
-        cells=[
-            replace(
-                cell,
-                box=(
-                    cell.box[0] + left,
-                    cell.box[1] + top,
-                    cell.box[2] + left,
-                    cell.box[3] + top,
-                ),
-            )
-            for cell in structure.cells
-        ],
-    )
+    moved = [replace(cell, box=_shifted(cell.box, left, top)) for cell in structure.cells]
+    return replace(structure, cells=moved)
 
 
 def filled(structure: Structure, lines: Sequence[TextLine], *, words: bool = False) -> TableReading:
@@ -591,34 +578,37 @@ def completed(
     grey = cv2.cvtColor(
         image[top : int(np.ceil(bottom)) + 1, left : int(np.ceil(right)) + 1], cv2.COLOR_RGB2GRAY
     )
-    paper = float(np.median(grey))
-    apart = np.abs(grey.astype(np.float32) - paper)
-    ink = (apart > max(LEAST_INK, INK_SHARE * float(np.percentile(apart, 99)))).astype(np.uint8)
+    apart = np.abs(grey.astype(np.float32) - float(np.median(grey)))
+    least = max(LEAST_INK, INK_SHARE * float(np.percentile(apart, 99)))
+    known = np.zeros(grey.shape, bool)
     for x0, y0, x1, y1 in boxes:
-        ink[
-            max(0, int(y0) - top) : int(np.ceil(y1)) - top,
-            max(0, int(x0) - left) : int(np.ceil(x1)) - left,
-        ] = 0
+        across = slice(max(0, int(x0) - left), int(np.ceil(x1)) - left)
+        known[max(0, int(y0) - top) : int(np.ceil(y1)) - top, across] = True
     cells = []
     for cell in reading.cells:
-        mark = None if cell.text else _mark(ink, cell.box, left, top, height)
-        cells.append(cell if mark is None else replace(cell, text=_read_mark(mark, height, look)))
+        text = cell.text
+        if not text:
+            x0, y0 = max(0, int(cell.box[0]) - left), max(0, int(cell.box[1]) - top)
+            x1, y1 = int(np.ceil(cell.box[2])) - left, int(np.ceil(cell.box[3])) - top
+            part = np.asarray(grey[y0:y1, x0:x1], np.float32)
+            if min(part.shape) >= 3:
+                # Cells may be shaded: each has its own paper.
+                ink = (np.abs(part - np.median(part)) > least) & ~known[y0:y1, x0:x1]
+                mark = _mark(ink.astype(np.uint8), height)
+                if mark is not None:
+                    text = _read_mark(_shifted(mark, x0 + left, y0 + top), height, look)
+        cells.append(replace(cell, text=text))
     return replace(reading, cells=cells, html=to_html(cells))
 
 
-def _mark(ink: npt.NDArray[np.uint8], box: Box, left: int, top: int, height: float) -> Box | None:
-    """What is inked inside a cell, in pixels of the page; rules and specks do not count.
+def _mark(ink: npt.NDArray[np.uint8], height: float) -> Box | None:
+    """Bounds of what is written inside a cell, in pixels of it; rules and specks do not count.
 
-    `ink` (h, w) is 1 where the table, whose corner is at `left`, `top`, is inked outside
-    of known text; `height` is that of a line.
+    `ink` (h, w) is 1 where the cell is inked outside of known text; `height` is that of
+    a line of the table.
     """
-    x0, y0 = max(0, int(box[0]) - left), max(0, int(box[1]) - top)
-    x1, y1 = max(0, int(np.ceil(box[2])) - left), max(0, int(np.ceil(box[3])) - top)
-    part = ink[y0:y1, x0:x1]
-    if min(part.shape) < 3:
-        return None
-    rows, columns = part.shape
-    _, _, found, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
+    rows, columns = ink.shape
+    _, _, found, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
     marks = [
         (x, y, x + w, y + h)
         for x, y, w, h, area in found[1:].tolist()
@@ -633,8 +623,11 @@ def _mark(ink: npt.NDArray[np.uint8], box: Box, left: int, top: int, height: flo
     ]
     if not marks:
         return None
-    a, b, c, d = _union([_floats(mark) for mark in marks])
-    return a + x0 + left, b + y0 + top, c + x0 + left, d + y0 + top
+    return _union([_floats(mark) for mark in marks])
+
+
+def _shifted(box: Box, across: float, down: float) -> Box:
+    return box[0] + across, box[1] + down, box[2] + across, box[3] + down
 
 
 def _read_mark(mark: Box, height: float, look: Look) -> str:
