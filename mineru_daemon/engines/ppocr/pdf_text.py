@@ -45,6 +45,8 @@ MERGE_GAP = 0.75
 space between columns, which is 1 em or more."""
 SAME_LINE_OVERLAP = 0.45
 """Share of the lower piece's height by which pieces of one line overlap at least."""
+OPEN_ROWS = 12
+"""Rows that a piece of text is compared with, from the last one up."""
 UPRIGHT_TOLERANCE = 3.0
 """Degrees by which text may lean and still count as set at a right angle."""
 
@@ -522,12 +524,14 @@ def _continues(run: _Run, before: Glyph, glyph: Glyph) -> bool:
 def _drop_doubles(runs: list[_Run]) -> list[_Run]:
     """Without text printed twice, a little apart, to look bold or to cast a shadow."""
     kept: list[_Run] = []
-    by_text: dict[str, list[_Run]] = {}
+    # By text and height, lest a page of equal signs takes time by their square.
+    seen: dict[tuple[str, int], list[_Run]] = {}
     for run in runs:
-        text = run.text()
-        others = by_text.setdefault(text, [])
+        text, row = run.text(), round(run.v0 / 4)
         tolerance = 0.2 * run.em
-        for other in others:
+        for other in itertools.chain.from_iterable(
+            seen.get((text, near), ()) for near in (row - 1, row, row + 1)
+        ):
             if (
                 abs(other.u0 - run.u0) < tolerance
                 and abs(other.v0 - run.v0) < tolerance
@@ -536,7 +540,7 @@ def _drop_doubles(runs: list[_Run]) -> list[_Run]:
                 other.doubled = True
                 break
         else:
-            others.append(run)
+            seen.setdefault((text, row), []).append(run)
             kept.append(run)
     return kept
 
@@ -544,23 +548,25 @@ def _drop_doubles(runs: list[_Run]) -> list[_Run]:
 def _merge(runs: list[_Run]) -> list[list[_Run]]:
     """Runs that stand side by side on one line, each group from left to right."""
     rows: list[list[_Run]] = []
-    open_rows: list[tuple[float, float, list[_Run]]] = []
+    # Rows that may still grow, with the run of each that stands for its height.
+    open_rows: list[tuple[_Run, list[_Run]]] = []
     for run in sorted(runs, key=lambda one: one.v0 + one.v1):
-        best: tuple[float, list[_Run]] | None = None
-        for v0, v1, members in open_rows[-12:]:
-            lower = min(v1 - v0, run.v1 - run.v0)
-            overlap = min(v1, run.v1) - max(v0, run.v0)
+        best: tuple[float, int] | None = None
+        for number, (main, _) in enumerate(open_rows):
+            lower = min(main.v1 - main.v0, run.v1 - run.v0)
+            overlap = min(main.v1, run.v1) - max(main.v0, run.v0)
             if overlap >= SAME_LINE_OVERLAP * lower and (best is None or overlap > best[0]):
-                best = overlap, members
+                best = overlap, number
         if best is None:
             members = [run]
             rows.append(members)
+            main = run
         else:
-            members = best[1]
+            main, members = open_rows.pop(best[1])
             members.append(run)
-            open_rows = [one for one in open_rows if one[2] is not members]
-        widest = max(members, key=lambda one: one.em * (one.u1 - one.u0))
-        open_rows.append((widest.v0, widest.v1, members))
+            if run.em * (run.u1 - run.u0) > main.em * (main.u1 - main.u0):
+                main = run
+        open_rows = [*open_rows[-OPEN_ROWS:], (main, members)]
     groups: list[list[_Run]] = []
     for row in rows:
         row.sort(key=lambda one: one.u0)

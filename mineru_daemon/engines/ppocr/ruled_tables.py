@@ -31,6 +31,11 @@ CELL_GAP = 0.8
 spaces are 0.25 to 0.35 em, in justified lines up to 0.7."""
 MIN_COLUMN_GAP = 0.35
 """Gap in em between columns that holds over many rows."""
+LONGEST_FIGURE = 40
+MAX_WORDS = 12_000
+"""Words of a page in which tables are looked for; a page of a newspaper has 8000."""
+MAX_RULES = 2_000
+"""Rules of a page that are looked at; they are compared pair by pair."""
 EMPTY_ROW = 1.3
 """Height in em from which an empty drawn row is one to be filled in: a line of print and
 some air."""
@@ -83,7 +88,7 @@ def find(
     """Tables of a page of `width` by `height` points, from top to bottom."""
     words = [word for line in lines if not line.angle % 180 for word in line.words]
     words += [_upright(line) for line in lines if line.angle % 180 and line.words]
-    if len(words) < 2:
+    if not 2 <= len(words) <= MAX_WORDS:
         return []
     level, plumb = _rulings(drawing, width, height)
     typed = [word for word in words if _TYPED_RULE.fullmatch(word.text)]
@@ -117,6 +122,11 @@ def _is_filled_only(component: Sequence[Rule]) -> bool:
 
 def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _is_figure(text: str) -> bool:
+    """Whether an entry is a figure, or stands where one would; entries of forms are short."""
+    return len(text) <= LONGEST_FIGURE and _FIGURE.fullmatch(text) is not None
 
 
 def lines_outside(lines: Sequence[PrintedLine], tables: Sequence[Table]) -> list[PrintedLine]:
@@ -233,7 +243,7 @@ def _joined(rules: list[Rule]) -> list[Rule]:
 def _components(level: list[Rule], plumb: list[Rule]) -> list[list[Rule]]:
     """Groups of rules that touch each other, of at least one of either direction."""
     rules = level + plumb
-    if len(rules) > 4000:
+    if len(rules) > MAX_RULES:
         return []
     parent = list(range(len(rules)))
 
@@ -595,7 +605,7 @@ def _holds_rows(cell: Cell) -> bool:
     rows = _rows_of(cell.words)
     if len(rows) < 2:
         return False
-    return cell.row_span > 1 or all(_FIGURE.fullmatch(word.text) for row in rows for word in row)
+    return cell.row_span > 1 or all(_is_figure(word.text) for row in rows for word in row)
 
 
 def _around(box: Box, words: Sequence[Word]) -> Box:
@@ -746,9 +756,7 @@ def _row_starts(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> list[int
     figured: list[int] = []
     for column in range(1, columns):
         texts = [one[column] for one in entries if one[column]]
-        if len(texts) >= 2 and sum(bool(_FIGURE.fullmatch(text)) for text in texts) >= 0.7 * len(
-            texts
-        ):
+        if len(texts) >= 2 and sum(_is_figure(text) for text in texts) >= 0.7 * len(texts):
             figured.append(column)
     if not figured:
         return [0]
@@ -969,12 +977,12 @@ def _tabular_runs(rows: Sequence[Sequence[Word]], em: float) -> list[tuple[int, 
 
 
 def _is_tabular(row: Sequence[Word], em: float) -> bool:
-    figures = sum(bool(_FIGURE.fullmatch(word.text)) for word in row)
+    figures = sum(_is_figure(word.text) for word in row)
     others = sum(word.text not in _BEFORE_FIGURE and word.text not in _AFTER_FIGURE for word in row)
     if figures < 2 or figures < 0.35 * others:
         return False
     # Figures at the end of the row, apart from each other: not a date in a sentence.
-    tail = [word for word in row if _FIGURE.fullmatch(word.text)]
+    tail = [word for word in row if _is_figure(word.text)]
     gaps = [word.box[0] - before.box[2] for before, word in itertools.pairwise(tail)]
     return max(gaps) > 0.45 * em and len(_phrases(row, em, 0.5)) > 2
 
@@ -1078,7 +1086,7 @@ def _is_filled(rows: Sequence[Sequence[Word]], xs: Sequence[float]) -> bool:
     figured = 0
     for column in range(len(xs) - 1):
         texts = [one[column] for one in entries if one[column]]
-        if texts and sum(bool(_FIGURE.fullmatch(text)) for text in texts) >= 0.6 * len(texts):
+        if texts and sum(_is_figure(text) for text in texts) >= 0.6 * len(texts):
             figured += 1
     return figured >= 1 and figured >= 0.4 * (len(xs) - 2)
 
