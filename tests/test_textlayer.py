@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pdf_building import build_pdf
 
 from mineru_daemon.documents import Limits, open_document
 from mineru_daemon.documents.pdf import PdfPage
 from mineru_daemon.engines.ppocr import textlayer
 from mineru_daemon.engines.ppocr.textlayer import PageFacts, PdfMode, TextLayer, decide
-from tests.pdf_building import build_pdf
 
 LETTER = b"/MediaBox [0 0 600 400]"
 IMAGE = (

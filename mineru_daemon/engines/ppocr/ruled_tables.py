@@ -42,6 +42,7 @@ some air."""
 EMPTY_COLUMN = 1.6
 """The same for the width of columns."""
 MANY_ROWS = 8
+"""Rows from which on white space that runs through all of them cannot be chance."""
 MAX_CELLS = 6_000
 """Cells of a grid; forms with more are drawings on graph paper."""
 MIN_RULE = 30.0
