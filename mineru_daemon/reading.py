@@ -157,7 +157,7 @@ def writers(
     pages: Callable[[], Iterable[PageResult]],
     timings: Callable[[], Mapping[str, float]],
     markdown: bool,
-) -> dict[str, Callable[[IO[str]], None]]:
+) -> dict[str, Callable[[IO[str]], object]]:
     """What is written for a document, by suffix; JSON last, as readers wait for it.
 
     The stage `write` counts Markdown and the pages of the JSON itself; what comes after
@@ -179,7 +179,7 @@ def writers(
             lambda: _rounded({**timings(), "write": time.perf_counter() - start}),
         )
 
-    outputs: dict[str, Callable[[IO[str]], None]] = {}
+    outputs: dict[str, Callable[[IO[str]], object]] = {}
     if markdown:
         outputs[".md"] = write_markdown
     outputs[".json"] = write_json

@@ -300,7 +300,7 @@ class Spool:
         self,
         job: Job,
         outcome: Outcome,
-        outputs: Mapping[str, Callable[[IO[str]], None]],
+        outputs: Mapping[str, Callable[[IO[str]], object]],
         sha256: str | None,
     ) -> list[Path]:
         """Publish results and put the original where it belongs; returns the results' paths.
@@ -309,6 +309,8 @@ class Spool:
         order, so the one that readers wait for comes last. Raises OSError when a disk
         refuses; the job is then as it was, or `job.commit` is set and `finish` goes on.
         """
+        # An earlier try may have ended elsewhere: as a success that no disk would take.
+        self._unstage(job)
         folder = self._settings.failed if outcome == "failed" else self._settings.outbox
         folder = folder / job.subfolder
         folder.mkdir(parents=True, exist_ok=True)

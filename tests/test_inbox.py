@@ -12,6 +12,7 @@ import pytest
 
 from mineru_daemon import inbox as module
 from mineru_daemon.inbox import Inbox, ignore_pattern
+from mineru_daemon.jobs import Job
 from mineru_daemon.samples import paths
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
@@ -26,7 +27,7 @@ class Desk:
 
     def __init__(self, settings, spool, room=1000):
         self.settings, self.spool, self.status = settings, spool, Status()
-        self.jobs = []
+        self.jobs: list[Job] = []
         self.room = room
         self.inbox = Inbox(
             settings, spool, self.status, self.jobs.append, lambda: len(self.jobs) < self.room
@@ -58,6 +59,12 @@ def desk(make_settings):
     for one, context in opened:
         one.inbox._watcher.stop()
         context.__exit__(None, None, None)
+
+
+def known(path):
+    found = identity(path)
+    assert found is not None
+    return found
 
 
 def deliver(desk, name, source=PNG, mtime=None):
@@ -268,10 +275,11 @@ def test_a_file_that_ended_the_process_in_every_check_is_set_aside_unchecked(des
     path = deliver(one, "a.png")
     for _ in range(3):
         journal = CheckJournal(one.settings.spool)
-        journal.begin(identity(path))  # and the process dies
+        journal.begin(known(path))  # and the process dies
     one.inbox._watcher.stop()
     again = Desk(one.settings, one.spool)
     assert again.after(3) == ["a.png"]
+    assert again.jobs[0].reason is not None
     assert again.jobs[0].reason["code"] == "crashed"
     again.inbox._watcher.stop()
 
@@ -279,9 +287,9 @@ def test_a_file_that_ended_the_process_in_every_check_is_set_aside_unchecked(des
 def test_a_check_that_was_survived_is_forgotten(settings, tmp_path):
     file = tmp_path / "a"
     file.touch()
-    CheckJournal(settings.spool).begin(identity(file))
+    CheckJournal(settings.spool).begin(known(file))
     journal = CheckJournal(settings.spool)
-    assert journal.deaths(identity(file)) == 1
-    journal.begin(identity(file))
-    journal.end(identity(file))
-    assert CheckJournal(settings.spool).deaths(identity(file)) == 0
+    assert journal.deaths(known(file)) == 1
+    journal.begin(known(file))
+    journal.end(known(file))
+    assert CheckJournal(settings.spool).deaths(known(file)) == 0

@@ -35,7 +35,7 @@ def test_less_than_one_a_minute_is_one_in_several():
 
 def test_no_minute_ever_has_more_than_allowed():
     limiter = RateLimiter(5)
-    taken = []
+    taken: list[float] = []
     now = 0.0
     while len(taken) < 40:
         delay = limiter.delay("a", now)

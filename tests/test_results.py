@@ -24,7 +24,7 @@ def page(index, *blocks):
     )  # fmt: skip
 
 
-HEAD = {
+HEAD: dict[str, object] = {
     "job": "1-a",
     "status": "success",
     "error": None,

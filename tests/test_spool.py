@@ -34,8 +34,14 @@ def names(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
+def known(path):
+    found = identity(path)
+    assert found is not None
+    return found
+
+
 def claim(spool, path):
-    job = spool.claim(path, identity(path))
+    job = spool.claim(path, known(path))
     assert job is not None
     return job
 
@@ -134,22 +140,22 @@ def test_deleting_keeps_nothing_but_failures(make_settings):
 def test_keeping_leaves_the_original_untouched_and_remembers_it(make_settings):
     settings = make_settings(on_success="keep")
     path = deliver(settings)
-    before = identity(path)
+    before = known(path)
     with Spool.opened(settings) as spool:
         assert spool.ledger is not None
         job = claim(spool, path)
         assert not spool.ledger.has(before)
         spool.commit(job, "success", outputs(), digest(path))
-        assert identity(path) == before
+        assert known(path) == before
     with Spool.opened(settings) as spool:
         assert spool.ledger is not None
         assert spool.ledger.has(before)
         os.utime(path, ns=(1, 1))
-        assert not spool.ledger.has(identity(path))
-        assert spool.claim(path, identity(path)) is None, "same path, same content"
-        assert spool.ledger.has(identity(path))
+        assert not spool.ledger.has(known(path))
+        assert spool.claim(path, known(path)) is None, "same path, same content"
+        assert spool.ledger.has(known(path))
         path.write_text("something else")
-        assert spool.claim(path, identity(path)) is not None
+        assert spool.claim(path, known(path)) is not None
     assert names(settings.done) == []
 
 

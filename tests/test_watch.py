@@ -6,13 +6,14 @@ import os
 import queue
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
 from mineru_daemon.watch import Watcher, file_system_type, is_network
 
 
-class Hints(queue.Queue):
+class Hints(queue.Queue[str | None]):
     def __call__(self, path):
         self.put(path)
 
@@ -90,10 +91,10 @@ def test_the_type_of_a_file_system_is_that_of_the_innermost_mount(tmp_path):
         "32 22 0:42 / /srv rw - nfs4 server:/x rw\n"
     )
     assert file_system_type(tmp_path, table) == "ext4"
-    assert file_system_type("/srv/x", table) == "nfs4"
-    assert file_system_type("/srv/a b/c", table) == "fuse.sshfs"
-    assert file_system_type("/srvx", table) == "ext4"
-    assert file_system_type("/", tmp_path / "none") == ""
+    assert file_system_type(Path("/srv/x"), table) == "nfs4"
+    assert file_system_type(Path("/srv/a b/c"), table) == "fuse.sshfs"
+    assert file_system_type(Path("/srvx"), table) == "ext4"
+    assert file_system_type(Path("/"), tmp_path / "none") == ""
 
 
 def test_shares_are_polled_and_disks_are_not():

@@ -242,7 +242,8 @@ def test_a_stop_gives_a_page_up_when_its_grace_is_over(bench):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EROFS])
 def test_a_disk_that_refuses_the_result_is_tried_until_it_takes_it(bench, monkeypatch, number):
     monkeypatch.setattr("mineru_daemon.worker.RETRY_SECONDS", (0.01,))
-    write, refusals = Spool.commit, []
+    write = Spool.commit
+    refusals: list[dict[str, str]] = []
 
     def refuse_often(self, *arguments):
         if len(refusals) < 12:
