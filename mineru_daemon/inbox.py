@@ -128,8 +128,10 @@ class Inbox:
         """Serve until `stop` is set."""
         while not stop.is_set():
             self._wake.clear()
-            pause = self.step(time.monotonic(), stop)
             self._status.beat("inbox")
+            pause = self.step(time.monotonic(), stop)
+            # A pause may be as long as the shortest patience with a thread that hangs.
+            self._status.rest("inbox")
             self._wake.wait(pause)
         self._watcher.stop()
 

@@ -287,3 +287,19 @@ def test_a_disk_that_refuses_any_operation_only_delays(house):
         if code == DONE:
             break
     assert at > 20
+
+
+def test_what_was_staged_for_a_success_is_gone_when_it_becomes_a_failure(settings):
+    path = settings.inbox / NAME
+    path.write_bytes(CONTENT)
+
+    def refuse(stream):
+        raise OSError(errno.EIO, "made up")
+
+    with Spool.opened(settings) as spool:
+        job = spool.claim(path, storage.identity(path))
+        with pytest.raises(OSError, match="made up"):
+            spool.commit(job, "success", {".md": lambda s: s.write("text"), ".json": refuse}, None)
+        spool.commit(job, "failed", {".json": lambda s: s.write("{}")}, None)
+    assert list(settings.outbox.iterdir()) == []
+    assert {path.name for path in settings.failed.iterdir()} == {NAME, f"{NAME}.json"}
