@@ -29,7 +29,7 @@ def line(text: str, x: float, y: float) -> PrintedLine:
     parts = words(text, x, y)
     x1 = parts[-1].box[2]
     corners = ((x, y), (x1, y), (x1, y + SIZE), (x, y + SIZE))
-    return PrintedLine(corners, text, 1.0, tuple(parts), SIZE)
+    return PrintedLine(corners, text, 1.0, words=tuple(parts), size=SIZE)
 
 
 def level(y: float, x0: float, x1: float) -> Ruling:

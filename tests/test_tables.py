@@ -16,7 +16,6 @@ from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.tables import (
     Box,
     Cell,
-    MeasuredLine,
     Structure,
     TableReader,
     completed,
@@ -144,7 +143,7 @@ def test_a_line_through_two_cells_is_cut_at_its_space() -> None:
 
 def test_a_line_without_a_space_is_cut_at_its_widest_gap() -> None:
     corners = ((0.0, 0.0), (400.0, 0.0), (400.0, 20.0), (0.0, 20.0))
-    measured = MeasuredLine(corners, "1234", 0.9, (0.1, 0.2, 0.8, 0.9))
+    measured = TextLine(corners, "1234", 0.9, (0.1, 0.2, 0.8, 0.9))
     assert [piece.text for piece in parted(measured, [150.0])] == ["12", "34"]
 
 

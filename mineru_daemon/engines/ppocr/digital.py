@@ -7,6 +7,7 @@ brings both together, with the tables that the file itself tells.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mineru_daemon.engines.ppocr import structure
 from mineru_daemon.engines.ppocr.lines import TextLine
@@ -20,7 +21,7 @@ def moved(line: TextLine, offset: tuple[float, float], scale: float) -> TextLine
     `offset` is the part's corner in pixels of the page's image, `scale` points per pixel.
     """
     corners = tuple(((x + offset[0]) * scale, (y + offset[1]) * scale) for x, y in line.corners)
-    return TextLine(corners, line.text, line.score)
+    return replace(line, corners=corners)
 
 
 def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:

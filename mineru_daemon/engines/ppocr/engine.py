@@ -8,6 +8,7 @@ blocks. What the stages do is in their own modules.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -26,7 +27,7 @@ from mineru_daemon.engines.ppocr import (
     textlayer,
 )
 from mineru_daemon.engines.ppocr.detection import Pixels
-from mineru_daemon.engines.ppocr.layout import Layout
+from mineru_daemon.engines.ppocr.layout import Box, Layout
 from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.orientation import Orientation
@@ -37,6 +38,13 @@ from mineru_daemon.results import Angle, Block, EngineInfo
 
 MAX_IMAGE_SIZE = 0
 MIN_IMAGE_SIZE = 400
+
+SMALL_IMAGE = 640
+"""Pixels of the longest side below which an image is enlarged before it is read."""
+
+ENLARGEMENT = 2
+"""Times. Cropped tables of 250 to 500 pixels gained .03 TEDS at twice their size and no
+more at three times."""
 
 
 class PPOCREngine:
@@ -135,6 +143,10 @@ class PPOCREngine:
             progress("render")
             rendering = page.render(self._max_image_size)
             image: Pixels = np.asarray(rendering.image)
+        longest = max(image.shape[:2])
+        if longest < SMALL_IMAGE:
+            with timed(timings, "preprocess"):
+                image = enlarged(image, ENLARGEMENT)
         found, angle = self._upright(image, progress, timings)
         lines = self._lines.read(found, progress, timings)
         height, width = found.image.shape[:2]
@@ -146,11 +158,12 @@ class PPOCREngine:
             with timed(timings, "postprocess"):
                 blocks = structure.to_blocks(lines, regions, width, height)
             blocks = [
-                self._with_structure(block, found.image, progress, timings)
+                self._with_structure(block, lines, found.image, progress, timings)
                 if block.type == "table"
                 else block
                 for block in blocks
             ]
+        width, height = rendering.image.size if angle % 180 == 0 else rendering.image.size[::-1]
         return PageReading(
             blocks=blocks,
             width_px=width,
@@ -178,24 +191,29 @@ class PPOCREngine:
         return found, angle
 
     def _with_structure(
-        self, block: Block, image: Pixels, progress: Progress, timings: Timings
+        self,
+        block: Block,
+        lines: Sequence[TextLine],
+        image: Pixels,
+        progress: Progress,
+        timings: Timings,
     ) -> Block:
-        """The table with its content as HTML."""
+        """The table with its content as HTML; `lines` are those of the page."""
         height, width = image.shape[:2]
         left, top, right, bottom = block.bbox
-        lines = [
-            TextLine(
-                tuple((x * width, y * height) for x, y in line.polygon), line.text, line.score or 0
-            )
-            for line in block.lines
-        ]
+        inside = structure.lines_of(block, lines, width, height)
+
+        def look(box: Box) -> tuple[str, float]:
+            progress("inference.recognition")
+            return self._lines.read_box(image, box)
+
         with timed(timings, "inference.table"):
             table = self._tables.read(
                 image,
                 (left * width, top * height, right * width, bottom * height),
-                lines,
+                inside,
                 lambda: progress("inference.table"),
-                lambda box: self._lines.read_box(image, box),
+                look,
             )
         return block.model_copy(update={"content": table.html, "score": min(table.score, 1.0)})
 
@@ -245,6 +263,13 @@ class PPOCREngine:
             warnings=list(page.warnings),
             timings=dict(timings),
         )
+
+
+def enlarged(image: Pixels, factor: int) -> Pixels:
+    """An RGB image (H, W, 3) with `factor` times its sides."""
+    height, width = image.shape[:2]
+    size = (width * factor, height * factor)
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _added(first: Angle, second: Angle) -> Angle:

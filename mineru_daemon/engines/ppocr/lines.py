@@ -15,6 +15,9 @@ class TextLine:
     corners: tuple[tuple[float, float], ...]
     text: str
     score: float
+    places: tuple[float, ...] = ()
+    """Middle of each character along the line, 0 at its left end, 1 at its right; empty
+    where that is not known."""
 
 
 def slope(lines: Sequence[TextLine]) -> float:

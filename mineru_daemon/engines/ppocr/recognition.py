@@ -41,6 +41,8 @@ class Reading:
 
     text: str
     score: float
+    places: tuple[float, ...] = ()
+    """Middle of each character along the line, 0 at its left end, 1 at its right."""
 
 
 class Recogniser:
@@ -53,8 +55,9 @@ class Recogniser:
 
     def read(self, line: Pixels) -> Reading:
         """Read an RGB crop (48, w, 3)."""
-        output = self._session.run({self._input: planes(line)})[0]
-        return decoded(output[0], self._characters)
+        feed = planes(line)
+        output = self._session.run({self._input: feed})[0]
+        return decoded(output[0], self._characters, feed.shape[3] / line.shape[1])
 
 
 def characters(metadata: dict[str, str]) -> list[str]:
@@ -106,8 +109,13 @@ def planes(line: Pixels) -> npt.NDArray[np.float32]:
     return batch
 
 
-def decoded(distribution: npt.NDArray[np.float32], characters: Sequence[str]) -> Reading:
-    """The best path of a CTC output (steps, classes): repeats merged, blanks dropped."""
+def decoded(
+    distribution: npt.NDArray[np.float32], characters: Sequence[str], padded: float = 1.0
+) -> Reading:
+    """The best path of a CTC output (steps, classes): repeats merged, blanks dropped.
+
+    `padded` is the width of the network's input in widths of the line.
+    """
     best = distribution.argmax(axis=1)
     kept = best != 0
     kept[1:] &= best[1:] != best[:-1]
@@ -115,4 +123,5 @@ def decoded(distribution: npt.NDArray[np.float32], characters: Sequence[str]) ->
     if not len(steps):
         return Reading("", 0.0)
     text = "".join(characters[number] for number in best[steps])
-    return Reading(text, float(distribution[steps, best[steps]].mean()))
+    places = np.minimum((steps + 0.5) / len(best) * padded, 1.0)
+    return Reading(text, float(distribution[steps, best[steps]].mean()), tuple(places.tolist()))

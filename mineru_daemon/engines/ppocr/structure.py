@@ -159,6 +159,22 @@ def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]
     ]
 
 
+def lines_of(
+    block: Block, lines: Sequence[TextLine], width: float, height: float
+) -> list[TextLine]:
+    """The lines of a page that went into a block, as they were given to `to_blocks`.
+
+    One that was split at a gutter is made anew from the block.
+    """
+    known = {(line.text, _polygon(line, width, height)): line for line in lines}
+    found = []
+    for line in block.lines:
+        corners = tuple((x * width, y * height) for x, y in line.polygon)
+        made = TextLine(corners, line.text, line.score or 0.0)
+        found.append(known.get((line.text, tuple(line.polygon)), made))
+    return found
+
+
 def row_text(lines: Sequence[TextLine]) -> str:
     """Lines in rows, each row a line of text: what is left of a table without structure."""
     turn = slope(lines)
@@ -371,8 +387,12 @@ def _block(part: _Part, kind: BlockType, level: int | None, width: float, height
 
 
 def _line(line: TextLine, width: float, height: float) -> Line:
-    polygon = [(_fraction(x, width), _fraction(y, height)) for x, y in line.corners]
+    polygon = list(_polygon(line, width, height))
     return Line(text=line.text, polygon=polygon, score=min(max(line.score, 0.0), 1.0))
+
+
+def _polygon(line: TextLine, width: float, height: float) -> tuple[tuple[float, float], ...]:
+    return tuple((_fraction(x, width), _fraction(y, height)) for x, y in line.corners)
 
 
 def _scaled(bbox: BBox, width: float, height: float) -> Box:

@@ -82,14 +82,6 @@ Look = Callable[[Box], tuple[str, float]]
 
 
 @dataclass(frozen=True)
-class MeasuredLine(TextLine):
-    """A line of which it is known where each character stands."""
-
-    places: tuple[float, ...] = ()
-    """Middle of each character along the line, 0 at its left end, 1 at its right."""
-
-
-@dataclass(frozen=True)
 class Cell:
     """A cell of the grid. `box` is where its text is or would be, in pixels of the page."""
 
@@ -355,7 +347,7 @@ def parted(line: TextLine, cuts: Sequence[float]) -> list[Piece]:
     text, width = line.text, right - left
     if not cuts or width <= 0:
         return [Piece(text.strip(), (left, top, right, bottom))]
-    places = getattr(line, "places", ())
+    places = line.places
     known = len(places) == len(text)
     middles = places if known else [(number + 0.5) / len(text) for number in range(len(text))]
     xs = [left + place * width for place in middles]
@@ -421,7 +413,7 @@ def in_runs(words: Sequence[TextLine]) -> list[TextLine]:
     return runs
 
 
-def _run(pieces: Sequence[Piece]) -> MeasuredLine:
+def _run(pieces: Sequence[Piece]) -> TextLine:
     """Pieces of one row as one line, a space between two."""
     x0, y0, x1, y1 = _union([piece.box for piece in pieces])
     width = max(x1 - x0, 1e-6)
@@ -436,7 +428,7 @@ def _run(pieces: Sequence[Piece]) -> MeasuredLine:
         places += [(left + (n + 0.5) * step - x0) / width for n in range(len(piece.text))]
         text += piece.text
         last = right
-    return MeasuredLine(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), text, 1.0, tuple(places))
+    return TextLine(((x0, y0), (x1, y0), (x1, y1), (x0, y1)), text, 1.0, tuple(places))
 
 
 def column_gaps(pieces: Sequence[Piece]) -> list[float]:
