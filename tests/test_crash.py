@@ -196,7 +196,7 @@ def with_mishap(house: House, at: int, mishap: Mishap) -> int:
             return call
 
         # A kill is no power cut: what the kernel has is safe, so flushing can be left out.
-        os.fsync = lambda _descriptor: None
+        os.fsync = lambda fd: None
         for owner, name in UNSEEN:
             setattr(owner, name, counted(getattr(owner, name)))
         if mishap == "kill":
@@ -297,7 +297,10 @@ def test_what_was_staged_for_a_success_is_gone_when_it_becomes_a_failure(setting
         raise OSError(errno.EIO, "made up")
 
     with Spool.opened(settings) as spool:
-        job = spool.claim(path, storage.identity(path))
+        file = storage.identity(path)
+        assert file
+        job = spool.claim(path, file)
+        assert job
         with pytest.raises(OSError, match="made up"):
             spool.commit(job, "success", {".md": lambda s: s.write("text"), ".json": refuse}, None)
         spool.commit(job, "failed", {".json": lambda s: s.write("{}")}, None)

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,8 +67,8 @@ class SilentEngine:
 @contextlib.contextmanager
 def serving(base: Path, **changes) -> Iterator[tuple[Settings, SilentEngine]]:
     engine = SilentEngine()
-    folders = {name: base / name for name in FOLDER_NAMES}
-    options = {
+    options: dict[str, Any] = {
+        **{name: base / name for name in FOLDER_NAMES},
         "settle_seconds": SETTLE,
         "append_seconds": APPEND,
         "incomplete_seconds": INCOMPLETE,
@@ -75,7 +76,7 @@ def serving(base: Path, **changes) -> Iterator[tuple[Settings, SilentEngine]]:
         "recursive": True,
         **changes,
     }
-    settings = Settings(**folders, **options)
+    settings = Settings(**options)
     for name in FOLDER_NAMES:
         getattr(settings, name).mkdir()
     # The daemon ignores it too: the kernel's word that a read lease is to be given back.
@@ -421,7 +422,7 @@ def test_an_inbox_that_is_removed_and_made_anew_is_served_again(tmp_path):
 
 @pytest.mark.slow
 def test_a_kept_file_that_is_touched_while_it_is_read_is_read_once(tmp_path):
-    options = {"settle_seconds": 0.1, "rescan_seconds": 0.2, "on_success": "keep"}
+    options: dict[str, Any] = {"settle_seconds": 0.1, "rescan_seconds": 0.2, "on_success": "keep"}
     with serving(tmp_path, **options) as (settings, engine):
         engine.may_read.clear()
         path = settings.inbox / "kept.png"

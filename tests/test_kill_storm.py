@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from mineru_daemon.bench import kills
+from mineru_daemon.bench.process import Served
 
 
 @pytest.mark.slow
@@ -22,7 +23,7 @@ def test_kills_at_random_moments_lose_no_file_and_double_no_result(tmp_path):
 def test_the_storm_sees_what_is_lost_doubled_or_left_over(tmp_path):
     findings = kills.storm(tmp_path, kills=0, files=5, seed=7)
     assert findings.wrong == []
-    served = kills.Served(tmp_path)
+    served = Served(tmp_path)
     lost, doubled, *_ = sorted(served.done.iterdir())
     (served.failed / doubled.name).write_bytes(doubled.read_bytes())
     lost.unlink()
