@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mineru_daemon import markdown
 from mineru_daemon.documents import open_document
 from mineru_daemon.engines import select
 from mineru_daemon.engines.base import Engine
@@ -29,7 +30,7 @@ from mineru_daemon.reading import (
     summed,
     writers,
 )
-from mineru_daemon.results import ErrorInfo, write_markdown
+from mineru_daemon.results import ErrorInfo
 from mineru_daemon.settings import Settings
 from mineru_daemon.storage import digest
 
@@ -105,7 +106,7 @@ def _read(
         bar.set_postfix_str("")
         kept = 0 if outcome == "failed" and not errors else page_count or 0
         if target is None:
-            write_markdown(sys.stdout, store.all(kept))
+            markdown.write(sys.stdout, store.all(kept))
             sys.stdout.flush()
         else:
             source = source_of(path, "", sha256, media_type, page_count)
@@ -113,7 +114,7 @@ def _read(
                 head(secrets.token_hex(8), outcome, error, source, engine.info),
                 lambda: store.all(kept),
                 lambda: dict(timings) | {"total": time.perf_counter() - began},
-                markdown="markdown" in settings.formats,
+                settings.formats,
             )
             target.parent.mkdir(parents=True, exist_ok=True)
             for suffix, write in outputs.items():

@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 import structlog
 
-from mineru_daemon import results
+from mineru_daemon import markdown, results
 from mineru_daemon.documents import Document, Limits
 from mineru_daemon.engines.base import Engine, Progress
 from mineru_daemon.errors import CancelledError, DocumentError, EngineError, StorageError
 from mineru_daemon.jobs import Outcome
 from mineru_daemon.log import printable
 from mineru_daemon.results import EngineInfo, ErrorInfo, PageResult, Source
-from mineru_daemon.settings import Settings
+from mineru_daemon.settings import Format, Settings
 
 _log = structlog.get_logger()
 
@@ -156,7 +156,7 @@ def writers(
     head: dict[str, Any],
     pages: Callable[[], Iterable[PageResult]],
     timings: Callable[[], Mapping[str, float]],
-    markdown: bool,
+    formats: Collection[Format],
 ) -> dict[str, Callable[[IO[str]], object]]:
     """What is written for a document, by suffix; JSON last, as readers wait for it.
 
@@ -168,7 +168,7 @@ def writers(
     def write_markdown(stream: IO[str]) -> None:
         nonlocal began
         began = time.perf_counter()
-        results.write_markdown(stream, pages())
+        markdown.write(stream, pages())
 
     def write_json(stream: IO[str]) -> None:
         start = began or time.perf_counter()
@@ -180,7 +180,7 @@ def writers(
         )
 
     outputs: dict[str, Callable[[IO[str]], object]] = {}
-    if markdown:
+    if "markdown" in formats:
         outputs[".md"] = write_markdown
     outputs[".json"] = write_json
     return outputs

@@ -1,8 +1,8 @@
-"""The result schema, and its renderings: JSON, Markdown, MinerU's content_list.
+"""The result schema, its JSON and MinerU's content_list.
 
 Pure data and pure functions. Who reads the pages is told by `engines`, where the files
-go by `spool`. Results are written as streams, page by page, so that a document of ten
-thousand pages needs no more memory than one of its pages.
+go by `spool`; the other rendering is `markdown`. Results are written as streams, page by
+page, so that a document of ten thousand pages needs no more memory than one of its pages.
 """
 
 from __future__ import annotations
@@ -193,38 +193,6 @@ def content_list(page: PageResult) -> Iterator[dict[str, Any]]:
         item["bbox"] = [round(edge * 1000) for edge in block.bbox]
         item["page_idx"] = page.index
         yield item
-
-
-def markdown(page: PageResult) -> str:
-    """The page's blocks as Markdown: paragraphs apart by a blank line, no trailing newline."""
-    parts = (_block_markdown(block) for block in page.blocks if block.type not in FURNITURE)
-    return "\n\n".join(part for part in parts if part)
-
-
-def _block_markdown(block: Block) -> str:
-    content = (block.content or "").strip()
-    if not content:
-        return ""
-    if block.type == "title":
-        return f"{'#' * (block.text_level or 1)} {content}"
-    if block.type == "equation":
-        return f"$$\n{content}\n$$"
-    if block.type in ("code", "algorithm"):
-        return f"```\n{content}\n```"
-    return content
-
-
-def write_markdown(stream: IO[str], pages: Iterable[PageResult]) -> None:
-    """Write the document's Markdown, page after page."""
-    first = True
-    for page in pages:
-        text = markdown(page)
-        if not text:
-            continue
-        stream.write(text if first else f"\n\n{text}")
-        first = False
-    if not first:
-        stream.write("\n")
 
 
 def write_json(

@@ -231,7 +231,7 @@ class Worker:
             head(job.id, outcome, error, source, self._engine.info),
             pages,
             lambda: dict(timings) | {"total": time.perf_counter() - began},
-            markdown="markdown" in self.settings.formats and outcome != "failed",
+            self.settings.formats if outcome != "failed" else ["json"],
         )
         results = self._spool.commit(job, outcome, outputs, source.sha256)
         self._log_done(job, results, began, error, page_count)
@@ -243,7 +243,7 @@ class Worker:
             head(job.id, "failed", error, source, None),
             lambda: (),
             lambda: {"total": time.perf_counter() - began},
-            markdown=False,
+            ["json"],
         )
         self._log_done(job, self._spool.commit(job, "failed", outputs, sha256), began, error)
 

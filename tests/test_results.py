@@ -1,4 +1,4 @@
-"""The result document: its schema, its JSON stream, Markdown and content_list."""
+"""The result document: its schema, its JSON stream and content_list."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from mineru_daemon import results
+from mineru_daemon import markdown, results
 from mineru_daemon.results import Block, Line, PageResult, Result
 
 
@@ -92,7 +92,7 @@ def test_one_page_is_held_at_a_time():
             yield Tracked(**page(index, block("text", "x")).model_dump())
 
     results.write_json(io.StringIO(), HEAD, pages, dict)
-    results.write_markdown(io.StringIO(), pages())
+    markdown.write(io.StringIO(), pages())
     assert most <= 3
 
 
@@ -116,32 +116,6 @@ def test_content_list_follows_minerus_convention():
     assert items[2]["table_caption"] == []
     assert items[3]["text_format"] == "latex"
     assert all(item["bbox"] == [100, 200, 500, 250] and item["page_idx"] == 3 for item in items)
-
-
-def test_markdown_shows_blocks_and_leaves_running_headers_out():
-    text = results.markdown(
-        page(
-            0,
-            block("header", "Running head"),
-            block("title", "Title", text_level=2),
-            block("text", "Some text"),
-            block("equation", "a^2"),
-            block("code", "x = 1"),
-            block("image", None),
-            block("page_number", "7"),
-        )
-    )
-    assert text == "## Title\n\nSome text\n\n$$\na^2\n$$\n\n```\nx = 1\n```"
-
-
-def test_markdown_of_several_pages_has_a_blank_line_between_and_a_newline_at_the_end():
-    stream = io.StringIO()
-    pages = [page(0, block("text", "a")), page(1), page(2, block("text", "b"))]
-    results.write_markdown(stream, pages)
-    assert stream.getvalue() == "a\n\nb\n"
-    empty = io.StringIO()
-    results.write_markdown(empty, [page(0)])
-    assert empty.getvalue() == ""
 
 
 @pytest.mark.parametrize("edge", [-0.1, 1.1, float("nan"), float("inf")])

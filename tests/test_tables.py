@@ -23,7 +23,6 @@ from mineru_daemon.engines.ppocr.tables import (
     filled,
     parted,
     to_html,
-    to_pipe_table,
 )
 
 PRICES = [["Fruit", "Price", "Stock"], ["Apple", "1.20", "15"], ["Pear", "2.40", "7"]]
@@ -222,27 +221,3 @@ def test_a_dash_needs_no_reading_and_an_empty_cell_stays_empty() -> None:
     html = completed(reading, drawn(rows), lines, never).html
     assert texts(html)[1][1] in ("-", "–")
     assert texts(html)[2] == ["Pear", ""]
-
-
-def test_a_simple_table_becomes_a_pipe_table() -> None:
-    html = "<table><tr><td>a|b</td><td>c &lt; d</td></tr><tr><td>1</td><td></td></tr></table>"
-    assert to_pipe_table(html) == "| a\\|b | c < d |\n| --- | --- |\n| 1 |  |"
-
-
-def test_a_tag_in_a_pipe_table_stays_text() -> None:
-    assert to_pipe_table("<table><tr><td>&lt;b&gt;</td></tr></table>") == "| \\<b> |\n| --- |"
-
-
-@pytest.mark.parametrize(
-    "html",
-    [
-        '<table><tr><td colspan="2">a</td></tr></table>',
-        '<table><tr><td rowspan="2">a</td></tr><tr></tr></table>',
-        "<table><tr><td>a<br>b</td></tr></table>",
-        "<table><tr><td>a</td></tr><tr><td>b</td><td>c</td></tr></table>",
-        "<table></table>",
-        "",
-    ],
-)
-def test_a_table_that_pipes_cannot_tell_stays_html(html: str) -> None:
-    assert to_pipe_table(html) is None

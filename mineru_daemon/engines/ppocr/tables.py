@@ -18,7 +18,6 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
 from statistics import fmean, median
 
 import cv2
@@ -653,64 +652,3 @@ def to_html(cells: Sequence[Cell]) -> str:
         + "".join(f"<tr>{''.join(rows[row])}</tr>" for row in range(last + 1))
         + "</table>"
     )
-
-
-def to_pipe_table(source: str) -> str | None:
-    """HTML of a table as a Markdown pipe table; None when it must stay HTML.
-
-    That is when cells span rows or columns, hold other elements (line breaks among
-    them), or rows are of different lengths. The first row becomes the heading, which
-    Markdown demands.
-    """
-    rows = _PlainRows.of(source)
-    if not rows or not rows[0] or any(len(row) != len(rows[0]) for row in rows):
-        return None
-    written = ["| " + " | ".join(_markdown(cell) for cell in row) + " |" for row in rows]
-    written.insert(1, "|" + " --- |" * len(rows[0]))
-    return "\n".join(written)
-
-
-def _markdown(text: str) -> str:
-    """Text of a cell so that Markdown neither ends the cell nor sees a tag in it."""
-    text = text.replace("\\", "\\\\").replace("|", "\\|")
-    return re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)
-
-
-class _PlainRows(HTMLParser):
-    """Rows of cells of a table without spans and without elements in its cells."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows: list[list[str]] = []
-        self.plain = True
-        self._open = False
-
-    @classmethod
-    def of(cls, source: str) -> list[list[str]] | None:
-        parser = cls()
-        parser.feed(source)
-        parser.close()
-        return (
-            [[" ".join(cell.split()) for cell in row] for row in parser.rows]
-            if parser.plain
-            else None
-        )
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-            self._open = True
-            if any(name.endswith("span") and (count or "1") != "1" for name, count in attrs):
-                self.plain = False
-        elif tag not in ("table", "thead", "tbody"):
-            self.plain = False
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in ("td", "th"):
-            self._open = False
-
-    def handle_data(self, data: str) -> None:
-        if self._open:
-            self.rows[-1][-1] += data

@@ -1,0 +1,112 @@
+"""Markdown of a document: a rendering of the same blocks that stand in its JSON.
+
+Pure functions over the result schema. Text of a block is written as it is; what is added
+are the marks that tell headings, tables, formulas and code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from html.parser import HTMLParser
+from typing import IO
+
+from mineru_daemon.results import FURNITURE, Block, PageResult
+
+
+def write(stream: IO[str], pages: Iterable[PageResult]) -> None:
+    """Write the document's Markdown, page after page."""
+    first = True
+    for page in pages:
+        text = of_page(page)
+        if not text:
+            continue
+        stream.write(text if first else f"\n\n{text}")
+        first = False
+    if not first:
+        stream.write("\n")
+
+
+def of_page(page: PageResult) -> str:
+    """The page's blocks as Markdown: paragraphs apart by a blank line, no trailing newline.
+
+    What repeats from page to page (headers, footers, page numbers) is left out.
+    """
+    parts = (_of_block(block) for block in page.blocks if block.type not in FURNITURE)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _of_block(block: Block) -> str:
+    content = (block.content or "").strip()
+    if not content:
+        return ""
+    if block.type == "title":
+        return f"{'#' * (block.text_level or 1)} {content}"
+    if block.type == "table":
+        return to_pipe_table(content) or content
+    if block.type == "equation":
+        return f"$$\n{content}\n$$"
+    if block.type in ("code", "algorithm"):
+        return f"```\n{content}\n```"
+    return content
+
+
+def to_pipe_table(source: str) -> str | None:
+    """HTML of a table as a Markdown pipe table; None when it must stay HTML.
+
+    That is when cells span rows or columns, hold other elements (line breaks among
+    them), or rows are of different lengths. The first row becomes the heading, which
+    Markdown demands.
+    """
+    rows = _PlainRows.of(source)
+    if not rows or not rows[0] or any(len(row) != len(rows[0]) for row in rows):
+        return None
+    written = ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
+    written.insert(1, "|" + " --- |" * len(rows[0]))
+    return "\n".join(written)
+
+
+def _cell(text: str) -> str:
+    """Text of a cell so that Markdown neither ends the cell nor sees a tag in it."""
+    text = text.replace("\\", "\\\\").replace("|", "\\|")
+    return re.sub(r"<(?=[A-Za-z/!?])", r"\\<", text)
+
+
+class _PlainRows(HTMLParser):
+    """Rows of cells of a table without spans and without elements in its cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.plain = True
+        self._open = False
+
+    @classmethod
+    def of(cls, source: str) -> list[list[str]] | None:
+        parser = cls()
+        parser.feed(source)
+        parser.close()
+        return (
+            [[" ".join(cell.split()) for cell in row] for row in parser.rows]
+            if parser.plain
+            else None
+        )
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+            self._open = True
+            if any(name.endswith("span") and (count or "1") != "1" for name, count in attrs):
+                self.plain = False
+        elif tag not in ("table", "thead", "tbody"):
+            self.plain = False
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("td", "th"):
+            self._open = False
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.rows[-1][-1] += data

@@ -1,0 +1,79 @@
+"""Markdown: what of a page's blocks it shows, and how."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from mineru_daemon import markdown
+from mineru_daemon.markdown import to_pipe_table
+from mineru_daemon.results import Block, PageResult
+
+
+def block(kind, content, **more):
+    return Block(type=kind, bbox=(0.1, 0.2, 0.5, 0.25), content=content, **more)
+
+
+def page(index, *blocks):
+    return PageResult(
+        index=index, width_px=100, height_px=200, width_pt=None, height_pt=None, dpi=None,
+        blocks=list(blocks),
+    )  # fmt: skip
+
+
+def test_markdown_shows_blocks_and_leaves_running_headers_out():
+    text = markdown.of_page(
+        page(
+            0,
+            block("header", "Running head"),
+            block("title", "Title", text_level=2),
+            block("text", "Some text"),
+            block("equation", "a^2"),
+            block("code", "x = 1"),
+            block("image", None),
+            block("page_number", "7"),
+        )
+    )
+    assert text == "## Title\n\nSome text\n\n$$\na^2\n$$\n\n```\nx = 1\n```"
+
+
+def test_markdown_of_several_pages_has_a_blank_line_between_and_a_newline_at_the_end():
+    stream = io.StringIO()
+    pages = [page(0, block("text", "a")), page(1), page(2, block("text", "b"))]
+    markdown.write(stream, pages)
+    assert stream.getvalue() == "a\n\nb\n"
+    empty = io.StringIO()
+    markdown.write(empty, [page(0)])
+    assert empty.getvalue() == ""
+
+
+def test_a_table_is_a_pipe_table_where_pipes_can_tell_it_and_html_elsewhere():
+    simple = block("table", "<table><tr><td>a</td></tr><tr><td>1</td></tr></table>")
+    spanned = block("table", '<table><tr><td colspan="2">a</td></tr></table>')
+    text = markdown.of_page(page(0, simple, spanned))
+    assert text == f"| a |\n| --- |\n| 1 |\n\n{spanned.content}"
+
+
+def test_a_simple_table_becomes_a_pipe_table() -> None:
+    html = "<table><tr><td>a|b</td><td>c &lt; d</td></tr><tr><td>1</td><td></td></tr></table>"
+    assert to_pipe_table(html) == "| a\\|b | c < d |\n| --- | --- |\n| 1 |  |"
+
+
+def test_a_tag_in_a_pipe_table_stays_text() -> None:
+    assert to_pipe_table("<table><tr><td>&lt;b&gt;</td></tr></table>") == "| \\<b> |\n| --- |"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<table><tr><td colspan="2">a</td></tr></table>',
+        '<table><tr><td rowspan="2">a</td></tr><tr></tr></table>',
+        "<table><tr><td>a<br>b</td></tr></table>",
+        "<table><tr><td>a</td></tr><tr><td>b</td><td>c</td></tr></table>",
+        "<table></table>",
+        "",
+    ],
+)
+def test_a_table_that_pipes_cannot_tell_stays_html(html: str) -> None:
+    assert to_pipe_table(html) is None
