@@ -47,9 +47,6 @@ SCAN_SHARE = 20.0
 WATCH_CHECK_SECONDS = 5.0
 WRITER_RETRY_SECONDS = 1.0
 
-APPENDABLE = frozenset({"image/tiff"})
-"""Kinds that scanners extend page by page and that look complete after each."""
-
 IGNORED = (
     ".*", "~*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download",
     "*.filepart", "*.lock", "*.lck", "*.swp", "Thumbs.db", "desktop.ini", "@eaDir",
@@ -306,9 +303,8 @@ class Inbox:
     def _complete(self, path: Path, found: Identity) -> bool:
         self._journal.begin(found)
         try:
-            with path.open("rb") as stream:
-                kind = documents.sniff(stream.read(1024))
-            if kind in APPENDABLE and self._settler.wait(path, self._settings.append_seconds):
+            patience = self._settings.append_seconds
+            if documents.may_be_continued(path) and self._settler.wait(path, patience):
                 return False
             documents.check_complete(
                 path, limits_of(self._settings), lambda: self._status.beat("inbox")

@@ -127,7 +127,8 @@ class Settings(BaseSettings):
     append_seconds: Seconds = _setting(
         7.0,
         "The same for files that scanners extend page by page while each state looks "
-        "complete: TIFF, and any file that was seen to be continued after a pause.",
+        "complete: TIFF, PDF of images without a font, and any file that was seen to be "
+        "continued after a pause.",
         "seconds",
         reload=True,
     )

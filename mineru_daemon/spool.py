@@ -326,6 +326,8 @@ class Spool:
             rest = rest / job.subfolder
             rest.mkdir(parents=True, exist_ok=True)
             moves.insert(0, Move(str(job.document), str(rest / job.name)))
+        # The decision must not outlive a power cut that what it speaks of does not.
+        fsync_folder(folder)
         self._decide(job, Commit(outcome, moves, sha256, str(witness)))
         return self.finish(job)
 

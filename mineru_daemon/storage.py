@@ -88,7 +88,7 @@ def fsync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_durably(path: Path, write: Callable[[IO[str]], None]) -> None:
+def write_durably(path: Path, write: Callable[[IO[str]], object]) -> None:
     """Write a new file of UTF-8 text and flush it to the disk. It is not yet published."""
     with path.open("w", encoding="utf-8", newline="\n") as stream:
         write(stream)

@@ -126,9 +126,13 @@ class Worker:
                         job.refuse(ErrorInfo(code=StorageError.code, message=str(error)))
                     self._pause(job, error, tries)
                 except Exception as error:
-                    if job.reason is not None or job.commit is not None:
-                        raise
                     _log.exception("unexpected")
+                    if job.reason is not None or job.commit is not None:
+                        # Setting it aside is what failed. It stays in the spool, for the
+                        # next start; the files behind it are served.
+                        what = f"{printable(job.name)} could not be finished and stays in the spool"
+                        self._status.trouble(job.id, f"{what}: {error}; see the log")
+                        return
                     job.refuse(unexpected(printable(job.name), error))
 
     def _pause(self, job: Job, error: Exception, tries: int) -> None:

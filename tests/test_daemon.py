@@ -125,7 +125,7 @@ def test_ready_comes_after_the_warm_up_and_stopping_before_the_end(start):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_in_the_midst_of_work_keeps_it_for_the_next_start(start, number):
-    daemon = start("--stop-seconds=0").ready()
+    daemon = start("--stop-seconds=0", "--pdf-mode=ocr").ready()
     daemon.drop(PDF)
     daemon.until(lambda: daemon.events("claimed"))
     began = time.monotonic()

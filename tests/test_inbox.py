@@ -9,8 +9,10 @@ import os
 import shutil
 
 import pytest
+from PIL import Image
 
 from mineru_daemon import inbox as module
+from mineru_daemon.documents import may_be_continued
 from mineru_daemon.inbox import Inbox, ignore_pattern
 from mineru_daemon.jobs import Job
 from mineru_daemon.samples import paths
@@ -177,13 +179,28 @@ def test_a_file_that_is_open_for_writing_is_left_alone(desk):
     assert one.after(60) == ["a.png"]
 
 
-def test_a_tiff_is_given_the_time_that_scanners_take_between_pages(desk, tmp_path):
-    from PIL import Image
-
+@pytest.mark.parametrize("name", ["a.tif", "a.pdf"])
+def test_what_scanners_extend_is_given_the_time_they_take_between_pages(desk, name):
     one = desk()
-    Image.new("L", (50, 50)).save(one.settings.inbox / "a.tif")
+    Image.new("L", (50, 50)).save(one.settings.inbox / name)
     assert one.after(6.9) == []
-    assert one.after(0.2) == ["a.tif"]
+    assert one.after(0.2) == [name]
+
+
+def test_a_pdf_with_fonts_was_made_by_a_program_and_is_taken_at_once(desk):
+    one = desk()
+    deliver(one, "a.pdf", PDF)
+    assert one.after(2.1) == ["a.pdf"]
+
+
+def test_a_font_is_found_wherever_it_stands(tmp_path, monkeypatch):
+    monkeypatch.setattr("mineru_daemon.documents.completeness._CHUNK", 7)
+    path = tmp_path / "a.pdf"
+    for gap in range(9):
+        path.write_bytes(b"%PDF-1.7\n" + b"." * (1024 + gap) + b"/Font ... %%EOF")
+        assert not may_be_continued(path)
+    path.write_bytes(b"%PDF-1.7\n" + b"." * 1024 + b"/Fo nt %%EOF")
+    assert may_be_continued(path)
 
 
 def test_other_content_is_offered_too_so_that_it_can_be_set_aside(desk):

@@ -272,6 +272,23 @@ def test_a_document_that_the_disk_does_not_give_is_set_aside(bench, monkeypatch)
     assert "bad sector" in result["error"]["message"]
 
 
+def test_a_job_that_cannot_even_be_set_aside_stays_and_the_next_is_served(bench, monkeypatch):
+    commit = Spool.commit
+
+    def fail_for_one(self, job, *arguments):
+        if job.name == "bad.png":
+            raise RuntimeError("a bug in the commit")
+        return commit(self, job, *arguments)
+
+    monkeypatch.setattr(Spool, "commit", fail_for_one)
+    bad = bench.claim(PNG, "bad.png")
+    bench.worker._serve(bad)
+    assert "a bug in the commit" in bench.status.troubles()[bad.id]
+    bench.serve(bench.claim(PNG, "good.png"))
+    assert bench.result("good.png")["status"] == "success"
+    assert [job.name for job in bench.spool.recover()] == ["bad.png"]
+
+
 def test_names_that_are_no_utf8_stand_in_the_result_as_bytes_too(bench):
     import os
 

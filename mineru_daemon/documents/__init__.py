@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from mineru_daemon.documents.completeness import check_complete
+from mineru_daemon.documents.completeness import check_complete, may_be_continued
 from mineru_daemon.documents.images import ImageDocument
 from mineru_daemon.documents.page import Document, Limits, Page, Rendering
 from mineru_daemon.documents.pdf import PDFIUM_LOCK, PdfDocument, PdfPage
@@ -32,6 +32,7 @@ __all__ = [
     "PdfPage",
     "Rendering",
     "check_complete",
+    "may_be_continued",
     "open_document",
     "sniff",
 ]

@@ -37,6 +37,8 @@ _TAIL = 1 << 16
 """Bytes at the end of a PDF in which its end mark is looked for. Some senders append
 mail footers or padding; readers look back a few kilobytes at most."""
 
+_FONT = b"/Font"
+
 _HOLE = 512
 """So many zero bytes where compressed data should end are data that did not arrive yet:
 the size was announced first, the content follows, in blocks of at least a disk sector."""
@@ -78,6 +80,25 @@ def is_cut_pdf(path: Path) -> bool:
         except CutError:
             return True
     return False
+
+
+def may_be_continued(path: Path) -> bool:
+    """Whether a scanner may go on with this file though it looks complete.
+
+    Scanners add pages to a TIFF one by one, and rewrite a PDF of images page by page; the
+    file is whole after each. A PDF that shows a font was made by a program, in one go.
+    Raises OSError.
+    """
+    with open_regular(path) as stream:
+        kind = sniff(stream.read(HEAD_BYTES))
+        if kind != "application/pdf":
+            return kind == "image/tiff"
+        seen = b""
+        while chunk := stream.read(_CHUNK):
+            if _FONT in (seen + chunk):
+                return False
+            seen = chunk[-len(_FONT) :]
+        return True
 
 
 def _walk(stream: BinaryIO, size: int, limits: Limits, tick: Tick) -> None:

@@ -305,7 +305,7 @@ def _blocks(parts: Sequence[_Part], width: float, height: float) -> list[Block]:
     body = _body_size(parts)
     types: list[BlockType] = [
         kind or (_type(part, body) if part.type in PLAIN else part.type)
-        for part, kind in zip(parts, _furniture(parts, height), strict=True)
+        for part, kind in zip(parts, _furniture(parts, width, height), strict=True)
     ]
     titles = [number for number, one in enumerate(types) if one == "title"]
     levels = dict(
@@ -331,13 +331,23 @@ def _type(part: _Part, body: float) -> BlockType:
     return "ref_text" if part.type == "ref_text" and REFERENCE.search(part.text) else "text"
 
 
-def _furniture(parts: Sequence[_Part], height: float) -> list[furniture.Furniture | None]:
+def _furniture(
+    parts: Sequence[_Part], width: float, height: float
+) -> list[furniture.Furniture | None]:
     """Which parts are running headers, footers or page numbers.
 
-    Only single rows with nothing but furniture between them and the edge of the page.
+    Only single rows with nothing but furniture between them and the edge of the page. On
+    a page that is wider than high, a slide or a screenshot, what the layout model takes
+    for a header is a heading or a title bar.
     """
+    upright = height >= width
     possible = [
-        furniture.on_page(part.text, part.type, part.box[1] / height, part.box[3] / height)
+        furniture.on_page(
+            part.text,
+            part.type if upright else "text",
+            part.box[1] / height,
+            part.box[3] / height,
+        )
         if part.type in PLAIN
         else None
         for part in parts
