@@ -26,8 +26,9 @@ from mineru_daemon.engines.ppocr import (
     structure,
     textlayer,
 )
+from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
-from mineru_daemon.engines.ppocr.layout import Box, Layout
+from mineru_daemon.engines.ppocr.layout import Layout
 from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.orientation import Orientation

@@ -15,14 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
+from mineru_daemon.engines.ppocr.boxes import Box
+from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.results import BlockType
 
-Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 Numbers = npt.NDArray[np.intp]
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels of the page."""
 
 WIDTH, HEIGHT = 608, 800
 """Size of the network's input, fixed in its graph. Pages are stretched to it, as they
@@ -72,6 +70,7 @@ class Region:
 
     type: BlockType
     box: Box
+    """In pixels of the page."""
     score: float
     """From 0 to 1."""
 

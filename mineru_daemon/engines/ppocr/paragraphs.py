@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import itertools
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from statistics import median
 
 from mineru_daemon.engines.ppocr.reading_order import Item
+from mineru_daemon.engines.ppocr.scripts import is_wide
 
 Row = Sequence[Item]
 
@@ -85,13 +85,6 @@ def join(before: str, after: str) -> str:
     if is_wide(before[-1]) and is_wide(after[0]):
         return before + after
     return f"{before} {after}"
-
-
-def is_wide(character: str) -> bool:
-    """Whether a character is of a script written without spaces, or its punctuation."""
-    return unicodedata.east_asian_width(character) in "WF" and not (
-        "\uac00" <= character <= "\ud7a3"
-    )
 
 
 def _usual_pitch(rows: Sequence[Row]) -> float:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pypdfium2.raw as pdfium_c
 
-from mineru_daemon.engines.ppocr.pdf_text import Box, Frame
+from mineru_daemon.engines.ppocr import boxes
+from mineru_daemon.engines.ppocr.boxes import Box
+from mineru_daemon.engines.ppocr.pdf_text import Frame
 
 MAX_OBJECTS = 60_000
 """Page objects looked at. Maps and plots have tens of thousands and no tables in them."""
@@ -21,6 +23,8 @@ MAX_SEGMENTS = 30_000
 """Path segments looked at on a page, for the same reason."""
 MAX_PATH_SEGMENTS = 4_000
 """Segments of one path. A table drawn as one path has some hundreds."""
+MAX_QUADS = 50
+"""Lines of one link."""
 MAX_FORM_DEPTH = 8
 """Forms within forms that are followed; real files stay below 4."""
 
@@ -274,16 +278,14 @@ def _box_of(
         frame.point(a * x + c * y + e, b * x + d * y + f)
         for x, y in ((left, bottom), (right, bottom), (right, top), (left, top))
     ]
-    across, down = zip(*corners, strict=True)
-    return min(across), min(down), max(across), max(down)
+    return boxes.around(corners)
 
 
 def _rectangle(points: list[tuple[float, float]]) -> Box | None:
     """The box that a closed path of straight lines fills, if it is a box."""
     if not 4 <= len(points) <= 5:
         return None
-    across, down = zip(*points, strict=True)
-    x0, y0, x1, y1 = min(across), min(down), max(across), max(down)
+    x0, y0, x1, y1 = boxes.around(points)
     for x, y in points:
         if min(x - x0, x1 - x) > STRAIGHT or min(y - y0, y1 - y) > STRAIGHT:
             return None
@@ -317,5 +319,19 @@ def _links(page: Any, document: Any, frame: Frame) -> list[Link]:
         uri = buffer.value.decode("utf-8", "replace").strip()
         box = frame.box(rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
         if uri:
-            links.append(Link(box, uri))
+            links += [Link(one, uri) for one in _quads(link, frame) or [box]]
     return links
+
+
+def _quads(link: Any, frame: Frame) -> list[Box]:
+    """Boxes of a link that runs over several lines, if it has them."""
+    boxes = []
+    quad = pdfium_c.FS_QUADPOINTSF()
+    for number in range(min(pdfium_c.FPDFLink_CountQuadPoints(link), MAX_QUADS)):
+        if not pdfium_c.FPDFLink_GetQuadPoints(link, number, quad):
+            continue
+        across, down = (
+            [getattr(quad, f"{axis}{corner}") for corner in range(1, 5)] for axis in "xy"
+        )
+        boxes.append(frame.box(min(across), min(down), max(across), max(down)))
+    return boxes

@@ -17,11 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from mineru_daemon.engines.ppocr import boxes
+from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.results import BlockType
-
-Box = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels."""
 
 SLACK = 0.6
 """By how much of its height a line's box may reach into a gutter: the detector's boxes are
@@ -115,7 +114,7 @@ class Item:
     @property
     def middle(self) -> float:
         """Distance of its horizontal middle line from the top, in pixels."""
-        return (self.box[1] + self.box[3]) / 2
+        return boxes.middle_y(self.box)
 
 
 def upright(corners: Iterable[tuple[float, float]], turn: float) -> Box:
@@ -193,8 +192,7 @@ def _share_row(one: Item, other: Item) -> bool:
     low, high = sorted((one.height, other.height))
     if high > TALLEST * low:
         return False
-    common = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
-    return common >= ROW_OVERLAP * low
+    return boxes.common_height(one.box, other.box) >= ROW_OVERLAP * low
 
 
 def _gutters(items: Sequence[Item], em: float) -> list[float]:
@@ -231,7 +229,7 @@ def _cut(items: Sequence[Item], gutter: float, em: float) -> tuple[list[list[Ite
             parts.append(whole)
             whole = []
         parts += [right, left] if _is_aside(left, right, em) else [left, right]
-        gain += min(sum(map(_area, left)), sum(map(_area, right)))
+        gain += min(_area(left), _area(right))
     if whole:
         parts.append(whole)
     return parts, gain
@@ -289,9 +287,13 @@ def _is_aside(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
     return (
         median(item.width for item in left) < PROSE_EMS * em
         and _extent(left) <= ASIDE_WIDTH * _extent(right)
-        and sum(map(_area, left)) <= ASIDE_AREA * sum(map(_area, right))
+        and _area(left) <= ASIDE_AREA * _area(right)
         and _wide(right) >= 2 * PROSE_EMS * em
     )
+
+
+def _area(items: Sequence[Item]) -> float:
+    return sum(boxes.area(item.box) for item in items)
 
 
 def _extent(items: Sequence[Item]) -> float:
@@ -372,7 +374,3 @@ def alignment(left: Sequence[Item], right: Sequence[Item]) -> float:
             for middle, height in others[max(0, place - 1) : place + 1]
         )
     return partners / len(fewer)
-
-
-def _area(item: Item) -> float:
-    return item.width * item.height

@@ -17,8 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Fill
-from mineru_daemon.engines.ppocr.pdf_text import Box, PrintedLine, Word
+from mineru_daemon.engines.ppocr.pdf_text import PrintedLine, Word
 
 SNAP = 3.0
 """Points within which rulings are one line: double rules are 2 to 3 pt apart."""

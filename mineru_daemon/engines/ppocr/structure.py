@@ -17,10 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from mineru_daemon.engines.ppocr import furniture, headings, paragraphs, reading_order
-from mineru_daemon.engines.ppocr.layout import Box, Region
+from mineru_daemon.engines.ppocr import boxes, furniture, headings, paragraphs, reading_order
+from mineru_daemon.engines.ppocr.boxes import Box
+from mineru_daemon.engines.ppocr.layout import Region
 from mineru_daemon.engines.ppocr.lines import TextLine, slope
 from mineru_daemon.engines.ppocr.reading_order import Item
+from mineru_daemon.engines.ppocr.scripts import is_wide
 from mineru_daemon.results import BBox, Block, BlockType, Line
 
 SOLID: frozenset[str] = frozenset({"table", "image", "equation"})
@@ -129,7 +131,7 @@ def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]
     The detector joins lines over a narrow gutter. Where the text is to be cut is told by
     the widths of its characters, to the next space.
     """
-    left, top, right, bottom = _bounds(line)
+    left, top, right, bottom = boxes.around(line.corners)
     middle, least = (top + bottom) / 2, SPLIT_SHARE * (right - left)
     touched = sorted(
         region.box
@@ -144,7 +146,7 @@ def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]
     if abs(touched[1][0] - touched[0][2]) > SPLIT_GUTTER * (bottom - top):
         return [line]
     share = (gutter - left) / (right - left)
-    widths = [2 if paragraphs.is_wide(one) else 1 for one in line.text]
+    widths = [2 if is_wide(one) else 1 for one in line.text]
     ends = list(itertools.accumulate(widths))
     spaces = [number for number, one in enumerate(line.text) if one == " "]
     if not spaces:
@@ -193,7 +195,7 @@ def _believed(
     for number, region in enumerate(kept):
         if region is None:
             continue
-        inside_given = any(_share(region.box, outer.box) >= INSIDE for outer in given)
+        inside_given = any(boxes.share(region.box, outer.box) >= INSIDE for outer in given)
         if inside_given or (region.type not in CAPTIONS and _is_part(region, solid)):
             kept[number] = None
     return kept
@@ -202,9 +204,9 @@ def _believed(
 def _is_part(region: Region, solid: Sequence[Region]) -> bool:
     """Whether a region is part of a larger or surer table or picture."""
     return any(
-        _share(region.box, outer.box) >= INSIDE
+        boxes.share(region.box, outer.box) >= INSIDE
         and (
-            _area(outer.box) > _area(region.box)
+            boxes.area(outer.box) > boxes.area(region.box)
             or (outer.score > region.score and region.type in SOLID)
         )
         for outer in solid
@@ -215,14 +217,14 @@ def _is_part(region: Region, solid: Sequence[Region]) -> bool:
 def _is_plausible(region: Region, lines: Sequence[TextLine], page: float) -> bool:
     if region.type not in SOLID:
         return True
-    held = [box for box in map(_bounds, lines) if _share(box, region.box) >= HELD]
+    held = [line for line in lines if boxes.share(boxes.around(line.corners), region.box) >= HELD]
     if region.type == "table":
         return region.score >= SUREST_TABLE and len(held) > 1
     if region.type == "equation":
         return len(held) <= FORMULA_LINES
     return not held or (
         region.score >= SUREST_PICTURE
-        and _area(region.box) <= PICTURE_PAGE * page
+        and boxes.area(region.box) <= PICTURE_PAGE * page
         and 2 * len(held) <= len(lines)
     )
 
@@ -260,11 +262,11 @@ def _items(
 
 def _holder(line: TextLine, regions: Sequence[Region | None]) -> int | None:
     """Number of the smallest region that holds most of a line."""
-    box = _bounds(line)
+    box = boxes.around(line.corners)
     holding = [
-        (_area(region.box), number)
+        (boxes.area(region.box), number)
         for number, region in enumerate(regions)
-        if region is not None and _share(box, region.box) >= HELD
+        if region is not None and boxes.share(box, region.box) >= HELD
     ]
     return min(holding)[1] if holding else None
 
@@ -283,7 +285,7 @@ def _part(
     else:
         content = paragraphs.text([_row_text(row) for row in rows])
     region = regions[number] if number is not None else None
-    edges = [_bounds(line) for line in lines]
+    edges = [boxes.around(line.corners) for line in lines]
     if items[0].solid and region is not None:
         edges = [region.box]
     return _Part(
@@ -291,7 +293,7 @@ def _part(
         counted.most_common(1)[0][0],
         content,
         median(sizes) if sizes else 0.0,
-        _around(edges),
+        boxes.union(edges),
         region,
     )
 
@@ -384,13 +386,7 @@ def _block(part: _Part, kind: BlockType, level: int | None, width: float, height
         score: float | None = part.region.score
     else:
         score = sum(scores) / len(scores) if scores else None
-    left, top, right, bottom = part.box
-    bbox: BBox = (
-        _fraction(left, width),
-        _fraction(top, height),
-        _fraction(right, width),
-        _fraction(bottom, height),
-    )
+    bbox = boxes.fractions(part.box, width, height)
     return Block(
         type=kind, bbox=bbox, content=part.text or None, score=score, text_level=level, lines=lines
     )
@@ -413,36 +409,9 @@ def _fraction(pixels: float, length: float) -> float:
     return min(max(pixels / length, 0.0), 1.0)
 
 
-def _bounds(line: TextLine) -> Box:
-    across, down = zip(*line.corners, strict=True)
-    return min(across), min(down), max(across), max(down)
-
-
 def _height(line: TextLine) -> float:
     """Height of a line's own rectangle, however it leans or is turned."""
     corner, along, _, across = line.corners
     if len(line.text) == 1:
         return math.dist(corner, across)
     return min(math.dist(corner, across), math.dist(corner, along))
-
-
-def _around(boxes: Sequence[Box]) -> Box:
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    return min(lefts), min(tops), max(rights), max(bottoms)
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
-
-
-def _share(inner: Box, outer: Box) -> float:
-    """Share of the inner box's area that lies in the outer one."""
-    common = (
-        max(inner[0], outer[0]),
-        max(inner[1], outer[1]),
-        min(inner[2], outer[2]),
-        min(inner[3], outer[3]),
-    )
-    if common[0] >= common[2] or common[1] >= common[3]:
-        return 0.0
-    return _area(common) / max(_area(inner), 1e-6)
