@@ -7,11 +7,12 @@ are the marks that tell headings, tables, formulas and code.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html.parser import HTMLParser
 from typing import IO
+from urllib.parse import quote
 
-from mineru_daemon.results import FURNITURE, Block, PageResult
+from mineru_daemon.results import FURNITURE, Block, Link, PageResult
 
 
 def write(stream: IO[str], pages: Iterable[PageResult]) -> None:
@@ -41,14 +42,63 @@ def _of_block(block: Block) -> str:
     if not content:
         return ""
     if block.type == "title":
-        return f"{'#' * (block.text_level or 1)} {content}"
+        return f"{'#' * (block.text_level or 1)} {linked(content, block.links)}"
     if block.type == "table":
-        return to_pipe_table(content) or content
+        # Markdown within HTML would not be seen as such.
+        pipes = to_pipe_table(content)
+        return linked(pipes, block.links) if pipes else content
     if block.type == "equation":
         return f"$$\n{content}\n$$"
     if block.type in ("code", "algorithm"):
         return f"```\n{content}\n```"
+    return linked(content, block.links)
+
+
+def linked(content: str, links: Sequence[Link]) -> str:
+    """Text with its links as Markdown links, each where its text is first found whole.
+
+    Two links with the same text are found one after the other; one whose text is not
+    found is left out.
+    """
+    places: list[tuple[int, int, str]] = []
+    searched: dict[str, int] = {}
+    for link in links:
+        for found in _whole(link.text).finditer(content, searched.get(link.text, 0)):
+            start, end = found.span()
+            searched[link.text] = end
+            if all(end <= other or start >= last for other, last, _ in places):
+                places.append((start, end, link.uri))
+                break
+        else:
+            searched[link.text] = len(content)
+    for start, end, uri in sorted(places, reverse=True):
+        text = _ESCAPED.sub(_with_brackets_escaped, content[start:end])
+        content = f"{content[:start]}[{text}]({_destination(uri)}){content[end:]}"
     return content
+
+
+_ESCAPED = re.compile(r"\\[\\|<]|\\?[\[\]]")
+"""What `_cell` has escaped already, or a bracket."""
+
+
+def _with_brackets_escaped(found: re.Match[str]) -> str:
+    if found[0][-1] in "[]":
+        return "".join(f"\\{sign}" for sign in found[0])
+    return found[0]
+
+
+def _whole(text: str) -> re.Pattern[str]:
+    """Finds a text where it does not go on as a word of an alphabet."""
+    if not re.search(r"\w", text):
+        return re.compile(r"(?!)")
+    before = r"(?<![^\W\u2e80-\uffff])" if re.match(r"\w", text) else ""
+    after = r"(?![^\W\u2e80-\uffff])" if re.search(r"\w$", text) else ""
+    return re.compile(before + re.escape(text) + after)
+
+
+def _destination(uri: str) -> str:
+    """A URI without what would end the link, the cell of a table, or begin a tag."""
+    return re.sub(r"[\s()<>\\|]", lambda found: quote(found[0]), uri)
 
 
 def to_pipe_table(source: str) -> str | None:

@@ -70,6 +70,13 @@ class Line(Model):
     score: Fraction | None = Field(description="Mean confidence of the characters.")
 
 
+class Link(Model):
+    """Text of a block that leads to the web or to a mail address."""
+
+    text: str = Field(description="As it stands in the block's content.")
+    uri: str = Field(pattern=r"^(https?|mailto):\S+$")
+
+
 class Block(Model):
     """One region of a page."""
 
@@ -82,6 +89,7 @@ class Block(Model):
     score: Fraction | None = None
     text_level: int | None = Field(default=None, description="Heading level of a title, from 1.")
     lines: list[Line] = Field(default_factory=list)
+    links: list[Link] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 
 from mineru_daemon import markdown
 from mineru_daemon.markdown import to_pipe_table
-from mineru_daemon.results import Block, PageResult
+from mineru_daemon.results import Block, Link, PageResult
 
 
 def block(kind, content, **more):
@@ -77,3 +78,62 @@ def test_a_tag_in_a_pipe_table_stays_text() -> None:
 )
 def test_a_table_that_pipes_cannot_tell_stays_html(html: str) -> None:
     assert to_pipe_table(html) is None
+
+
+def with_links(content, *links, kind="text"):
+    return block(kind, content, links=[Link(text=text, uri=uri) for text, uri in links])
+
+
+def shown(one):
+    return markdown.of_page(page(0, one))
+
+
+def test_a_link_stands_where_its_text_does():
+    text = shown(with_links("See our site today.", ("our site", "https://a.example/")))
+    assert text == "See [our site](https://a.example/) today."
+    title = with_links("Our site", ("site", "https://a.example/"), kind="title")
+    assert shown(title) == "# Our [site](https://a.example/)"
+
+
+def test_the_same_text_is_linked_once_for_each_link():
+    links = [("here", "https://a.example/"), ("here", "https://b.example/")]
+    text = shown(with_links("where: here, here, here", *links))
+    assert text == "where: [here](https://a.example/), [here](https://b.example/), here"
+
+
+def test_links_do_not_lie_within_each_other():
+    links = [("our site", "https://a.example/"), ("site", "https://b.example/")]
+    assert shown(with_links("our site", *links)) == "[our site](https://a.example/)"
+
+
+def test_a_link_whose_text_is_not_in_the_block_is_left_out():
+    assert shown(with_links("Some text", ("other", "https://a.example/"))) == "Some text"
+    assert shown(with_links("a - b", ("-", "https://a.example/"))) == "a - b"
+
+
+def test_a_link_in_chinese_text_needs_no_spaces_around():
+    text = shown(with_links("请看网站吧", ("网站", "https://a.example/")))
+    assert text == "请看[网站](https://a.example/)吧"
+
+
+def test_brackets_and_what_would_end_a_link_are_escaped():
+    uri = "https://a.example/x_(y)|<z>\\"
+    text = shown(with_links("[1] a\\]b", ("[1]", uri), ("a\\]b", "mailto:a@b.example")))
+    assert text == (
+        "[\\[1\\]](https://a.example/x_%28y%29%7C%3Cz%3E%5C) [a\\\\\\]b](mailto:a@b.example)"
+    )
+
+
+def test_links_stand_in_pipe_tables_and_not_in_html():
+    simple = "<table><tr><td>a\\</td></tr><tr><td>[b]</td></tr></table>"
+    text = shown(with_links(simple, ("[b]", "https://a.example/|"), kind="table"))
+    assert text.splitlines()[2] == "| [\\[b\\]](https://a.example/%7C) |"
+    spanned = '<table><tr><td colspan="2">a</td></tr></table>'
+    assert shown(with_links(spanned, ("a", "https://a.example/"), kind="table")) == spanned
+
+
+def test_thousands_of_equal_links_cost_no_more_than_others():
+    links = [("a", "https://a.example/")] * 2_000
+    began = time.perf_counter()
+    shown(with_links("a " * 20_000, *links))
+    assert time.perf_counter() - began < 5

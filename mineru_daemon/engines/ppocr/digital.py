@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mineru_daemon.engines.ppocr import structure
+from mineru_daemon.engines.ppocr import links, structure
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.textlayer import TextLayer
 from mineru_daemon.results import BBox, Block
@@ -35,7 +35,10 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
     ]
     sizes = [line.size for line in layer.lines]
     sizes += [abs(line.corners[3][1] - line.corners[0][1]) for line in seen]
-    return structure.to_blocks([*layer.lines, *seen], [], layer.width, layer.height, sizes, tables)
+    blocks = structure.to_blocks(
+        [*layer.lines, *seen], [], layer.width, layer.height, sizes, tables
+    )
+    return links.onto(blocks, layer.links, layer.width, layer.height)
 
 
 def _fractions(box: BBox, layer: TextLayer) -> BBox:

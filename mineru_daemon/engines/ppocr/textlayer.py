@@ -19,8 +19,9 @@ from typing import Literal
 import pypdfium2.raw as pdfium_c
 
 from mineru_daemon.documents import PDFIUM_LOCK, PdfPage
-from mineru_daemon.engines.ppocr import pdf_objects, pdf_text, ruled_tables
-from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Link, Picture
+from mineru_daemon.engines.ppocr import links, pdf_objects, pdf_text, ruled_tables
+from mineru_daemon.engines.ppocr.links import LinkedText
+from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Picture
 from mineru_daemon.engines.ppocr.pdf_text import Box, Frame, Glyphs, PrintedLine
 from mineru_daemon.engines.ppocr.ruled_tables import Table
 
@@ -111,7 +112,7 @@ class TextLayer:
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     ocr_regions: list[Box] = field(default_factory=list)
-    links: list[Link] = field(default_factory=list)
+    links: list[LinkedText] = field(default_factory=list)
     drawing: Drawing = field(default_factory=Drawing)
 
 
@@ -132,13 +133,14 @@ def read(page: PdfPage, mode: PdfMode = "auto") -> TextLayer:
     regions = ocr_regions(drawing.pictures, lines, width, height)
     facts = measure(glyphs, lines, drawing, len(regions), width * height)
     verdict = decide(facts, mode)
-    layer = TextLayer(width, height, verdict, facts, pictures=drawing.pictures, links=drawing.links)
+    layer = TextLayer(width, height, verdict, facts, pictures=drawing.pictures)
     layer.drawing = drawing
     if verdict.source == "ocr":
         return layer
     if verdict.source == "mixed":
         layer.ocr_regions = regions
     lines = _without_hidden(lines, drawing.pictures)
+    layer.links = links.on_words(drawing.links, lines)
     layer.tables = ruled_tables.find(lines, drawing, width, height)
     layer.lines = ruled_tables.lines_outside(lines, layer.tables)
     return layer
