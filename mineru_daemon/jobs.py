@@ -120,7 +120,10 @@ class Job:
 
     @classmethod
     def load(cls, folder: Path) -> Job | None:
-        """The job in `folder`; one whose state was lost is rebuilt from its document."""
+        """The job in `folder`; one whose state was lost is rebuilt from its document.
+
+        None if there is nothing in it. Raises OSError when the disk does not tell.
+        """
         try:
             state: dict[str, Any] = json.loads((folder / "job.json").read_text("utf-8"))
             commit = state.pop("commit")
@@ -130,16 +133,19 @@ class Job:
                 if commit is None
                 else Commit(**commit | {"moves": [Move(**move) for move in commit["moves"]]}),
             )
-        except (OSError, ValueError, TypeError, KeyError):
-            documents = list((folder / "document").glob("*")) if folder.is_dir() else []
-            if not documents:
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            try:
+                names = os.listdir(folder / "document")
+            except FileNotFoundError:
+                names = []
+            if not names:
                 return None
             return cls(
                 folder=folder,
-                name=documents[0].name,
+                name=names[0],
                 subfolder="",
                 origin="",
-                identity=Identity.of(documents[0].lstat()),
+                identity=Identity.of((folder / "document" / names[0]).lstat()),
                 on_success="move",
             )
 

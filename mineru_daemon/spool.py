@@ -252,16 +252,20 @@ class Spool:
             if folder.suffix == _FINISHED:
                 shutil.rmtree(folder, ignore_errors=True)
                 continue
-            job = Job.load(folder)
+            try:
+                job = Job.load(folder)
+            except OSError as error:
+                _log.error("job-unreadable", job=folder.name, error=str(error))
+                continue  # left as it is: a later start may read it
             if job is None:
                 shutil.rmtree(folder, ignore_errors=True)
-            else:
-                try:
-                    if self._resume(job):
-                        jobs.append(job)
-                except OSError as error:
-                    _log.warning("recovery-delayed", job=job.id, file=job.path, error=str(error))
+                continue
+            try:
+                if self._resume(job):
                     jobs.append(job)
+            except OSError as error:
+                _log.warning("recovery-delayed", job=job.id, file=job.path, error=str(error))
+                jobs.append(job)
         return jobs
 
     def _resume(self, job: Job) -> bool:

@@ -224,6 +224,21 @@ def test_a_job_whose_state_was_lost_is_rebuilt_from_its_document(settings, spool
     assert names(settings.done) == ["scan.pdf"]
 
 
+def test_a_job_that_the_disk_does_not_show_is_left_as_it_is(settings, spool, monkeypatch):
+    job = claim(spool, deliver(settings))
+    read_text = Path.read_text
+
+    def refuse(path, *arguments):
+        if path.name == "job.json":
+            raise OSError(5, "Input/output error")
+        return read_text(path, *arguments)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert spool.recover() == []
+    monkeypatch.undo()
+    assert [one.id for one in spool.recover()] == [job.id]
+
+
 def test_a_commit_waits_while_its_folder_is_another_one(settings, spool, tmp_path):
     job = claim(spool, deliver(settings))
     publish = spool._publish
