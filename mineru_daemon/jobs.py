@@ -135,7 +135,7 @@ class Job:
             )
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             try:
-                names = os.listdir(folder / "document")
+                names = [path.name for path in (folder / "document").iterdir()]
             except FileNotFoundError:
                 names = []
             if not names:
