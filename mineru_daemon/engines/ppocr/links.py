@@ -15,7 +15,8 @@ from urllib.parse import quote
 
 from mineru_daemon import results
 from mineru_daemon.engines.ppocr import paragraphs, pdf_objects
-from mineru_daemon.engines.ppocr.pdf_text import Box, PrintedLine, Word
+from mineru_daemon.engines.ppocr.boxes import Box
+from mineru_daemon.engines.ppocr.pdf_text import PrintedLine, Word
 from mineru_daemon.results import Block
 
 MAX_LINKS = 2_000

@@ -1,6 +1,6 @@
 """What is drawn on a PDF page beside its text: rulings, filled boxes, images, links.
 
-Reads PDFium's page objects, without drawing. Their meaning is left to `ruled_tables` and
+Reads PDFium's page objects, without drawing. Their meaning is left to `digital_tables` and
 `textlayer`. Callers hold `PDFIUM_LOCK`.
 """
 

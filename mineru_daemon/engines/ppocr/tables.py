@@ -5,7 +5,7 @@ without text and tells where each cell is. This module joins that with the lines
 text belongs to which cell, where a line runs through several cells, and which rows or
 columns the network missed. Where tables are on a page is told by `layout`, what the
 lines say by `recognition` or by the text layer of a PDF; tables drawn with rules on
-digital pages are left to `ruled_tables`.
+digital pages are left to `digital_tables`.
 """
 
 from __future__ import annotations

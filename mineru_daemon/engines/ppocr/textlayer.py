@@ -19,11 +19,12 @@ from typing import Literal
 import pypdfium2.raw as pdfium_c
 
 from mineru_daemon.documents import PDFIUM_LOCK, PdfPage
-from mineru_daemon.engines.ppocr import links, pdf_objects, pdf_text, ruled_tables
+from mineru_daemon.engines.ppocr import boxes, digital_tables, links, pdf_objects, pdf_text
+from mineru_daemon.engines.ppocr.boxes import Box
+from mineru_daemon.engines.ppocr.digital_tables import Table
 from mineru_daemon.engines.ppocr.links import LinkedText
 from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Picture
-from mineru_daemon.engines.ppocr.pdf_text import Box, Frame, Glyphs, PrintedLine
-from mineru_daemon.engines.ppocr.ruled_tables import Table
+from mineru_daemon.engines.ppocr.pdf_text import Frame, Glyphs, PrintedLine
 
 PdfMode = Literal["auto", "text", "ocr"]
 Source = Literal["text", "ocr", "mixed"]
@@ -141,8 +142,8 @@ def read(page: PdfPage, mode: PdfMode = "auto") -> TextLayer:
         layer.ocr_regions = regions
     lines = _without_hidden(lines, drawing.pictures)
     layer.links = links.on_words(drawing.links, lines)
-    layer.tables = ruled_tables.find(lines, drawing, width, height)
-    layer.lines = ruled_tables.lines_outside(lines, layer.tables)
+    layer.tables = digital_tables.find(lines, drawing, width, height)
+    layer.lines = digital_tables.lines_outside(lines, layer.tables)
     return layer
 
 
@@ -184,7 +185,7 @@ def measure(
 ) -> PageFacts:
     """The facts of a page of `area` square points."""
     letters, wordlike, vowels = word_statistics(word.text for line in lines for word in line.words)
-    cover = max((_area(picture.box) for picture in drawing.pictures), default=0.0) / area
+    cover = max((boxes.area(picture.box) for picture in drawing.pictures), default=0.0) / area
     return PageFacts(
         characters=glyphs.characters,
         invisible=glyphs.invisible,
@@ -238,50 +239,41 @@ def ocr_regions(
 
     Images that touch, as a scan cut into strips, count as one.
     """
-    boxes = _joined([picture.box for picture in pictures], 2.0)
     regions = []
-    for box in boxes:
+    for box in _joined([picture.box for picture in pictures], 2.0):
         x0, y0, x1, y1 = box
-        if _area(box) < MIN_OCR_REGION * width * height:
+        if boxes.area(box) < MIN_OCR_REGION * width * height:
             continue
         if min(x1 - x0, y1 - y0) < MIN_OCR_REGION_SIDE:
             continue
-        over = sum(len(line.text) * line.size**2 for line in lines if _centre_in(line.box, box))
-        if over < MAX_TEXT_ON_REGION * _area(box):
+        over = sum(
+            len(line.text) * line.size**2 for line in lines if boxes.centre_in(line.box, box)
+        )
+        if over < MAX_TEXT_ON_REGION * boxes.area(box):
             regions.append(box)
     return regions
 
 
-def _joined(boxes: list[Box], gap: float) -> list[Box]:
+def _joined(pictures: list[Box], gap: float) -> list[Box]:
     """Bounding boxes of groups of boxes that overlap or lie within `gap` points."""
-    if len(boxes) > 400:
+    if len(pictures) > 400:
         # A mosaic of tiles or a pattern: one picture as far as text is concerned.
-        return [_union(boxes)]
-    groups = list(boxes)
+        return [boxes.union(pictures)]
+    groups = list(pictures)
     merged = True
     while merged:
         merged = False
         rest: list[Box] = []
         for box in groups:
             for number, other in enumerate(rest):
-                if (
-                    box[0] <= other[2] + gap
-                    and other[0] <= box[2] + gap
-                    and box[1] <= other[3] + gap
-                    and other[1] <= box[3] + gap
-                ):
-                    rest[number] = _union([box, other])
+                if boxes.touch(box, other, gap):
+                    rest[number] = boxes.union([box, other])
                     merged = True
                     break
             else:
                 rest.append(box)
         groups = rest
     return groups
-
-
-def _union(boxes: Sequence[Box]) -> Box:
-    x0, y0, x1, y1 = zip(*boxes, strict=True)
-    return min(x0), min(y0), max(x1), max(y1)
 
 
 def _without_hidden(lines: list[PrintedLine], pictures: Sequence[Picture]) -> list[PrintedLine]:
@@ -291,17 +283,8 @@ def _without_hidden(lines: list[PrintedLine], pictures: Sequence[Picture]) -> li
     return [
         line
         for line in lines
-        if not line.invisible or any(_centre_in(line.box, picture.box) for picture in pictures)
+        if not line.invisible or any(boxes.centre_in(line.box, picture.box) for picture in pictures)
     ]
-
-
-def _centre_in(inner: Box, outer: Box) -> bool:
-    x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2
-    return outer[0] <= x <= outer[2] and outer[1] <= y <= outer[3]
-
-
-def _area(box: Box) -> float:
-    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def _frame(page: PdfPage) -> Frame:

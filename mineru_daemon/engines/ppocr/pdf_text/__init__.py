@@ -6,10 +6,9 @@ page, `runs`, `words` and `lines` are pure. What else is on the page is told by
 read by others. Callers hold `PDFIUM_LOCK` while `read_glyphs` runs.
 """
 
-from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.pdf_text.frame import Frame
 from mineru_daemon.engines.ppocr.pdf_text.glyphs import Glyphs, read_glyphs
 from mineru_daemon.engines.ppocr.pdf_text.lines import PrintedLine, build_lines
 from mineru_daemon.engines.ppocr.pdf_text.words import Word
 
-__all__ = ["Box", "Frame", "Glyphs", "PrintedLine", "Word", "build_lines", "read_glyphs"]
+__all__ = ["Frame", "Glyphs", "PrintedLine", "Word", "build_lines", "read_glyphs"]

@@ -6,10 +6,10 @@ import itertools
 import re
 from collections.abc import Sequence
 
-from mineru_daemon.engines.ppocr import ruled_tables
+from mineru_daemon.engines.ppocr import digital_tables
+from mineru_daemon.engines.ppocr.digital_tables import Table
 from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Fill, Ruling
 from mineru_daemon.engines.ppocr.pdf_text import PrintedLine, Word
-from mineru_daemon.engines.ppocr.ruled_tables import Table
 
 WIDTH, HEIGHT = 600.0, 800.0
 SIZE = 10.0
@@ -50,7 +50,7 @@ def lattice(xs: Sequence[float], ys: Sequence[float]) -> list[Ruling]:
 def find(
     lines: list[PrintedLine], rulings: Sequence[Ruling] = (), fills: Sequence[Fill] = ()
 ) -> list[Table]:
-    return ruled_tables.find(
+    return digital_tables.find(
         lines, Drawing(rulings=list(rulings), fills=list(fills)), WIDTH, HEIGHT
     )
 
@@ -289,7 +289,7 @@ def test_lines_of_a_table_are_not_read_twice():
     found, rulings = booktabs()
     outside = line("A sentence below the table", 50, 300)
     tables = find([*found, outside], rulings)
-    assert ruled_tables.lines_outside([*found, outside], tables) == [outside]
+    assert digital_tables.lines_outside([*found, outside], tables) == [outside]
 
 
 def test_signs_of_html_are_escaped():
