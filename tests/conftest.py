@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from PIL import Image, ImageDraw, ImageFont
 
 from mineru_daemon.settings import FOLDER_NAMES, Settings
+
+
+@pytest.fixture(autouse=True)
+def fresh_log() -> Iterator[None]:
+    """What a test sets up to log into ends with the test."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
