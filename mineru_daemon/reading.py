@@ -70,6 +70,7 @@ def read_page(engine: Engine, document: Document, index: int, progress: Progress
         dpi=reading.dpi,
         rotation=reading.rotation,
         origin=reading.origin,
+        confidence=reading.confidence,
         blocks=reading.blocks,
         warnings=reading.warnings,
         timings=_rounded(reading.timings | {"total": time.perf_counter() - began}),

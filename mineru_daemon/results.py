@@ -68,6 +68,10 @@ class Line(Model):
         description="Corners in reading order, fractions of the upright page."
     )
     score: Fraction | None = Field(description="Mean confidence of the characters.")
+    low: list[tuple[int, int]] = Field(
+        default_factory=list,
+        description="Words that were read unsurely: first character, and the one after the last.",
+    )
 
 
 class Link(Model):
@@ -100,6 +104,14 @@ class ErrorInfo(Model):
     message: str = Field(description="For people: one sentence.")
 
 
+class Confidence(Model):
+    """How surely a page was recognised, so that bad scans can be sorted out."""
+
+    mean_score: Fraction = Field(description="Mean confidence of all characters.")
+    low_share: Fraction = Field(description="Share of characters in words of `Line.low`.")
+    characters: int = Field(ge=1, description="Recognised characters, without white space.")
+
+
 class PageResult(Model):
     """One page, read or failed."""
 
@@ -111,6 +123,9 @@ class PageResult(Model):
     dpi: float | None = Field(description="Pixels per inch of the image that was read, if known.")
     rotation: Angle = Field(default=0, description="Degrees clockwise that set the page upright.")
     origin: Literal["ocr", "text-layer", "mixed"] = "ocr"
+    confidence: Confidence | None = Field(
+        default=None, description="Null where nothing was recognised, as on text-layer pages."
+    )
     blocks: list[Block] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
     error: ErrorInfo | None = None

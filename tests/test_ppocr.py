@@ -96,6 +96,25 @@ def test_a_line_lies_where_it_was_drawn(engine: PPOCREngine) -> None:
     assert 0.8 < line.score <= 1
 
 
+def test_a_page_tells_how_surely_it_was_read(engine: PPOCREngine) -> None:
+    clear = read(engine, drawn(INVOICE)).confidence
+    assert clear is not None
+    assert clear.characters == sum(len(text.replace(" ", "")) for _, _, text in INVOICE)
+    assert clear.mean_score > 0.95
+    assert clear.low_share == 0
+    assert read(engine, drawn([])).confidence is None
+
+
+def test_a_word_that_cannot_be_made_out_is_marked(engine: PPOCREngine) -> None:
+    over_each_other = [(60, 60, "Clear words and  smudged  ones at the end"), (276, 60, "HEKVMWX")]
+    reading = read(engine, drawn(over_each_other))
+    (line,) = (line for block in reading.blocks for line in block.lines)
+    assert len(line.low) == 1
+    assert line.low[0][0] == len("Clear words and ")
+    assert reading.confidence is not None
+    assert reading.confidence.low_share > 0
+
+
 def test_a_leaning_page_keeps_its_rows(engine: PPOCREngine) -> None:
     leaning = drawn(INVOICE).rotate(5, Image.Resampling.BICUBIC, fillcolor="white")
     assert texts(read(engine, leaning)) == [text for _, _, text in INVOICE]
@@ -225,6 +244,7 @@ def test_decoding_merges_repeats_and_drops_blanks() -> None:
     reading = recognition.decoded(distribution, ["", "a", "b"])
     assert reading.text == "aab"
     assert reading.score == pytest.approx((0.9 + 0.8 + 0.7) / 3)
+    assert reading.scores == pytest.approx((0.9, 0.8, 0.7))
 
 
 def test_nothing_but_blanks_is_no_text() -> None:

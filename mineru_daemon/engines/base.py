@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from mineru_daemon.documents import Page
-from mineru_daemon.results import Angle, Block, EngineInfo
+from mineru_daemon.results import Angle, Block, Confidence, EngineInfo
 
 Progress = Callable[[str], None]
 """Called by an engine with the name of the stage it is about to begin, at least once
@@ -28,6 +28,7 @@ class PageReading:
     dpi: float | None
     rotation: Angle = 0
     origin: Literal["ocr", "text-layer", "mixed"] = "ocr"
+    confidence: Confidence | None = None
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     """Wall seconds per stage: render, preprocess, inference.<model>, postprocess."""

@@ -30,7 +30,7 @@ from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.layout import Layout
 from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
-from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.lines import TextLine, confidence
 from mineru_daemon.engines.ppocr.orientation import Orientation
 from mineru_daemon.engines.ppocr.tables import TableReader
 from mineru_daemon.engines.ppocr.textlayer import PdfMode
@@ -171,6 +171,7 @@ class PPOCREngine:
             height_px=height,
             dpi=rendering.dpi,
             rotation=_added(page.rotation, angle),
+            confidence=confidence(lines),
             warnings=[*page.warnings, *self._size_warning(width, height)],
             timings=dict(timings),
         )
@@ -261,6 +262,7 @@ class PPOCREngine:
             dpi=dpi,
             rotation=page.rotation,
             origin="mixed" if seen else "text-layer",
+            confidence=confidence(seen),
             warnings=list(page.warnings),
             timings=dict(timings),
         )

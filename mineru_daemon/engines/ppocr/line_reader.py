@@ -86,7 +86,9 @@ class LineReader:
                 reading = self._recogniser.read(crop)
             if reading.text.strip() and reading.score >= self._min_text_score:
                 corners = tuple((float(x), float(y)) for x, y in quad)
-                lines.append(TextLine(corners, reading.text, reading.score, reading.places))
+                lines.append(
+                    TextLine(corners, reading.text, reading.score, reading.places, reading.scores)
+                )
         return lines
 
     def read_box(self, image: Pixels, box: Sequence[float]) -> tuple[str, float]:

@@ -43,6 +43,8 @@ class Reading:
     score: float
     places: tuple[float, ...] = ()
     """Middle of each character along the line, 0 at its left end, 1 at its right."""
+    scores: tuple[float, ...] = ()
+    """Confidence of each character."""
 
 
 class Recogniser:
@@ -124,4 +126,5 @@ def decoded(
         return Reading("", 0.0)
     text = "".join(characters[number] for number in best[steps])
     places = np.minimum((steps + 0.5) / len(best) * padded, 1.0)
-    return Reading(text, float(distribution[steps, best[steps]].mean()), tuple(places.tolist()))
+    scores = distribution[steps, best[steps]]
+    return Reading(text, float(scores.mean()), tuple(places.tolist()), tuple(scores.tolist()))

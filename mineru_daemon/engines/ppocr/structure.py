@@ -20,7 +20,7 @@ from statistics import median
 from mineru_daemon.engines.ppocr import boxes, furniture, headings, paragraphs, reading_order
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.layout import Region
-from mineru_daemon.engines.ppocr.lines import TextLine, slope
+from mineru_daemon.engines.ppocr.lines import TextLine, low_words, slope
 from mineru_daemon.engines.ppocr.reading_order import Item
 from mineru_daemon.engines.ppocr.scripts import is_wide
 from mineru_daemon.results import BBox, Block, BlockType, Line
@@ -156,8 +156,8 @@ def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]
     upper = (x0 + share * (x1 - x0), y0 + share * (y1 - y0))
     lower = (x3 + share * (x2 - x3), y3 + share * (y2 - y3))
     return [
-        TextLine(((x0, y0), upper, lower, (x3, y3)), line.text[:cut].strip(), line.score),
-        TextLine((upper, (x1, y1), (x2, y2), lower), line.text[cut:].strip(), line.score),
+        line.part(0, cut, ((x0, y0), upper, lower, (x3, y3))),
+        line.part(cut, len(line.text), (upper, (x1, y1), (x2, y2), lower)),
     ]
 
 
@@ -394,7 +394,12 @@ def _block(part: _Part, kind: BlockType, level: int | None, width: float, height
 
 def _line(line: TextLine, width: float, height: float) -> Line:
     polygon = list(_polygon(line, width, height))
-    return Line(text=line.text, polygon=polygon, score=min(max(line.score, 0.0), 1.0))
+    return Line(
+        text=line.text,
+        polygon=polygon,
+        score=min(max(line.score, 0.0), 1.0),
+        low=low_words(line.text, line.scores),
+    )
 
 
 def _polygon(line: TextLine, width: float, height: float) -> tuple[tuple[float, float], ...]:
