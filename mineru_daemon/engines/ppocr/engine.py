@@ -28,11 +28,11 @@ from mineru_daemon.engines.ppocr import (
 )
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
+from mineru_daemon.engines.ppocr.image_tables import TableReader
 from mineru_daemon.engines.ppocr.layout import Layout
 from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
 from mineru_daemon.engines.ppocr.lines import TextLine, confidence
 from mineru_daemon.engines.ppocr.orientation import Orientation
-from mineru_daemon.engines.ppocr.tables import TableReader
 from mineru_daemon.engines.ppocr.textlayer import PdfMode
 from mineru_daemon.engines.ppocr.timing import Timings, timed
 from mineru_daemon.results import Angle, Block, EngineInfo

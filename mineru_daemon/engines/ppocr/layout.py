@@ -17,6 +17,7 @@ import numpy.typing as npt
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
+from mineru_daemon.engines.ppocr.imagenet import DEVIATION, MEAN
 from mineru_daemon.results import BlockType
 
 Floats = npt.NDArray[np.float32]
@@ -43,10 +44,6 @@ TYPES: tuple[BlockType, ...] = (
 )
 """Types by class number: CDLA's text, title, figure, figure caption, table, table
 caption, header, footer, reference, equation (the names in the model's metadata)."""
-
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Of the channels in 0..1, as in ImageNet and in PaddleDetection's configuration."""
 
 THRESHOLD = 0.4
 """Score from which on a box is believed. Low, as `structure` checks boxes against lines."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
+from mineru_daemon.engines.ppocr.imagenet import DEVIATION, MEAN
 from mineru_daemon.results import Angle
 
 WINDOW = 224
@@ -26,10 +27,6 @@ WINDOW = 224
 
 SHORT_SIDE = 256
 """The page's shorter side in pixels when windows are cut from it (PULC's training)."""
-
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Mean and deviation of ImageNet's channels, with which the model was trained."""
 
 SURE = 0.85
 """Confidence of the middle window from which on no other window is asked: windows that
