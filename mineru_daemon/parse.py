@@ -118,8 +118,13 @@ def _read(
             )
             target.parent.mkdir(parents=True, exist_ok=True)
             for suffix, write in outputs.items():
-                fresh = target.with_name(f".{target.name}{suffix}.part")
+                beside, _, inside = suffix.partition("/")
+                place = target.with_name(target.name + beside)
+                if inside:
+                    place.mkdir(exist_ok=True)
+                    place /= target.name + inside
+                fresh = place.with_name(f".{place.name}.part")
                 with fresh.open("w", encoding="utf-8") as stream:
                     write(stream)
-                fresh.replace(target.with_name(target.name + suffix))
+                fresh.replace(place)
     return outcome, error.message if error else ""

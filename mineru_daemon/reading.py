@@ -23,6 +23,10 @@ from mineru_daemon.log import printable
 from mineru_daemon.results import EngineInfo, ErrorInfo, PageResult, Source
 from mineru_daemon.settings import Format, Settings
 
+CONTENT_LIST = ".mineru/_content_list.json"
+"""Its file `scan.pdf.mineru/scan.pdf_content_list.json`: tools find it by the end of its name,
+and in the outbox itself, where readers wait for `*.json`, it is not taken for a result."""
+
 _log = structlog.get_logger()
 
 
@@ -161,6 +165,8 @@ def writers(
 ) -> dict[str, Callable[[IO[str]], object]]:
     """What is written for a document, by suffix; JSON last, as readers wait for it.
 
+    A suffix with a slash is that of a folder, and of the file in it.
+
     The stage `write` counts Markdown and the pages of the JSON itself; what comes after
     (flush and renames) cannot be told in the file that is flushed.
     """
@@ -180,7 +186,12 @@ def writers(
             lambda: _rounded({**timings(), "write": time.perf_counter() - start}),
         )
 
+    def write_content_list(stream: IO[str]) -> None:
+        results.write_content_list(stream, pages())
+
     outputs: dict[str, Callable[[IO[str]], object]] = {}
+    if "content_list" in formats:
+        outputs[CONTENT_LIST] = write_content_list
     if "markdown" in formats:
         outputs[".md"] = write_markdown
     outputs[".json"] = write_json

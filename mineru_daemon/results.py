@@ -8,7 +8,7 @@ page, so that a document of ten thousand pages needs no more memory than one of 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -197,25 +197,87 @@ def json_schema() -> dict[str, Any]:
 def content_list(page: PageResult) -> Iterator[dict[str, Any]]:
     """The page's blocks in MinerU's published `content_list` convention.
 
-    Source: MinerU's documentation of its output files, `*_content_list.json`.
+    Captions and footnotes stand in the item of the table, picture or code that they
+    belong to. Paths of pictures are empty, as none are cut out. Source: MinerU's
+    documentation of its output files, `*_content_list.json`.
     """
-    for block in page.blocks:
-        item: dict[str, Any] = {"type": block.type}
-        content = block.content or ""
-        if block.type == "title":
-            item |= {"type": "text", "text": content, "text_level": block.text_level or 1}
-        elif block.type == "table":
-            item |= {"img_path": "", "table_caption": [], "table_footnote": []}
-            item["table_body"] = content
-        elif block.type == "image":
-            item |= {"img_path": "", "image_caption": [], "image_footnote": []}
-        elif block.type == "equation":
-            item |= {"text": content, "text_format": "latex"}
-        else:
-            item["text"] = content
+    notes = _notes(page.blocks)
+    joined = {number for numbers in notes.values() for number in numbers}
+    for number, block in enumerate(page.blocks):
+        if number in joined:
+            continue
+        item = _content_item(block)
+        for note in notes.get(number, []):
+            item[page.blocks[note].type].append(page.blocks[note].content or "")
         item["bbox"] = [round(edge * 1000) for edge in block.bbox]
         item["page_idx"] = page.index
         yield item
+
+
+def _content_item(block: Block) -> dict[str, Any]:
+    content = block.content or ""
+    match block.type:
+        case "title":
+            return {"type": "text", "text": content, "text_level": block.text_level or 1}
+        case "table":
+            empty: dict[str, Any] = {"img_path": "", "table_caption": [], "table_footnote": []}
+            return {"type": "table", **empty, "table_body": content}
+        case "image":
+            return {"type": "image", "img_path": "", "image_caption": [], "image_footnote": []}
+        case "equation":
+            text = f"$$\n{content}\n$$"
+            return {"type": "equation", "img_path": "", "text": text, "text_format": "latex"}
+        case "code" | "algorithm":
+            return {
+                "type": "code", "sub_type": block.type, "code_caption": [], "code_body": content
+            }  # fmt: skip
+        case "list":
+            return {"type": "list", "sub_type": "text", "list_items": content.splitlines()}
+        case kind if kind in _NOTES or kind == "unknown":
+            return {"type": "text", "text": content}
+        case kind:
+            return {"type": kind, "text": content}
+
+
+_NOTES: dict[str, frozenset[str]] = {
+    "table_caption": frozenset({"table"}),
+    "table_footnote": frozenset({"table"}),
+    "image_caption": frozenset({"image"}),
+    "image_footnote": frozenset({"image"}),
+    "code_caption": frozenset({"code", "algorithm"}),
+}
+"""Captions and footnotes, and what they can belong to."""
+
+_NOTE_REACH = 0.1
+"""Share of the page's sides by which a note stands away from what it belongs to at most."""
+
+
+def _notes(blocks: Sequence[Block]) -> dict[int, list[int]]:
+    """Numbers of the captions and footnotes of each block that has any."""
+    notes: dict[int, list[int]] = {}
+    for number, block in enumerate(blocks):
+        near = [
+            (_distance(block.bbox, other.bbox), place)
+            for place, other in enumerate(blocks)
+            if other.type in _NOTES.get(block.type, ())
+        ]
+        if near and min(near)[0] <= _NOTE_REACH:
+            notes.setdefault(min(near)[1], []).append(number)
+    return notes
+
+
+def _distance(one: BBox, other: BBox) -> float:
+    """The gap between two boxes, the larger of across and down; 0 if they touch."""
+    across = max(one[0], other[0]) - min(one[2], other[2])
+    down = max(one[1], other[1]) - min(one[3], other[3])
+    return max(across, down, 0.0)
+
+
+def write_content_list(stream: IO[str], pages: Iterable[PageResult]) -> None:
+    """Write the document's `content_list` as a file of its own."""
+    stream.write("[")
+    _write_items(stream, (item for page in pages for item in content_list(page)))
+    stream.write("\n]\n")
 
 
 def write_json(

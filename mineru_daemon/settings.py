@@ -73,7 +73,7 @@ def _words(value: Any) -> Any:
 Folder = Annotated[Path, BeforeValidator(_folder)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Format = Literal["json", "markdown"]
+Format = Literal["json", "markdown", "content_list"]
 Formats = Annotated[list[Format], NoDecode, BeforeValidator(_words)]
 
 FOLDER_NAMES = ("inbox", "outbox", "done", "failed", "spool")
@@ -214,7 +214,9 @@ class Settings(BaseSettings):
     )
 
     formats: Formats = _setting(
-        ["json", "markdown"], "What is written to the outbox; json is always among it."
+        ["json", "markdown"],
+        "What is written to the outbox; json is always among it. content_list is MinerU's list "
+        "as a file: NAME.mineru/NAME_content_list.json.",
     )
 
     max_file_bytes: Annotated[int, Field(ge=1)] = _setting(

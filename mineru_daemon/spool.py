@@ -47,7 +47,9 @@ from mineru_daemon.storage import (
 )
 
 _FINISHED = ".finished"
-_LONGEST_SUFFIX = len(".json")
+_SUFFIXES = (".json", ".md", ".mineru")
+"""Of results; the last one is a folder's."""
+_LONGEST_SUFFIX = max(map(len, _SUFFIXES))
 
 _log = structlog.get_logger()
 
@@ -310,8 +312,10 @@ class Spool:
         """Publish results and put the original where it belongs; returns the results' paths.
 
         `outputs` maps suffixes (`.json`, …) to what writes them; they appear in the given
-        order, so the one that readers wait for comes last. Raises OSError when a disk
-        refuses; the job is then as it was, or `job.commit` is set and `finish` goes on.
+        order, so the one that readers wait for comes last. A suffix `.folder/.file` is a
+        file in a folder of its own, which one rename publishes like the others. Raises
+        OSError when a disk refuses; the job is then as it was, or `job.commit` is set and
+        `finish` goes on.
         """
         # An earlier try may have ended elsewhere: as a success that no disk would take.
         self._unstage(job)
@@ -322,9 +326,16 @@ class Spool:
         write_durably(witness, lambda _stream: None)
         moves = []
         for suffix, write in outputs.items():
-            staged = _staged(job, folder, suffix)
-            write_durably(staged, write)
-            moves.append(Move(str(staged), str(folder / (job.name + suffix))))
+            beside, _, inside = suffix.partition("/")
+            staged = _staged(job, folder, beside)
+            if inside:
+                staged.mkdir()
+                limit = name_limit(staged) - len(inside)
+                write_durably(staged / (numbered(job.name, 1, limit) + inside), write)
+                fsync_folder(staged)
+            else:
+                write_durably(staged, write)
+            moves.append(Move(str(staged), str(folder / (job.name + beside))))
         if job.on_success == "move" or (job.on_success == "delete" and outcome == "failed"):
             rest = self._settings.failed if outcome == "failed" else self._settings.done
             rest = rest / job.subfolder
@@ -419,8 +430,12 @@ class Spool:
     def _unstage(self, job: Job) -> None:
         """Remove what was staged for a commit that was never decided."""
         for folder in (self._settings.outbox, self._settings.failed, self._settings.done):
-            for suffix in ("", ".json", ".md", ".witness"):
-                _staged(job, folder / job.subfolder, suffix).unlink(missing_ok=True)
+            for suffix in ("", ".witness", *_SUFFIXES):
+                staged = _staged(job, folder / job.subfolder, suffix)
+                if staged.is_dir():
+                    shutil.rmtree(staged)
+                else:
+                    staged.unlink(missing_ok=True)
 
     def _remove(self, job: Job) -> None:
         """Remove the job folder; the rename makes it one step."""

@@ -107,6 +107,17 @@ def test_parse_writes_json_and_markdown_and_keeps_subfolders(tmp_path):
     assert result["status"] == "success"
 
 
+def test_parse_writes_the_content_list_into_a_folder_of_its_own(tmp_path):
+    for _ in range(2):  # a second time over the first
+        done = call("parse", PNG, "--output-dir", tmp_path, "--formats", "json,content_list")
+        assert done.returncode == 0, done.stderr
+    files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
+    name = PNG.name
+    assert files == [f"{name}.json", f"{name}.mineru/{name}_content_list.json"]
+    items = json.loads((tmp_path / files[1]).read_text("utf-8"))
+    assert "Order desk" in " ".join(item.get("text", "") for item in items)
+
+
 def test_parse_prints_markdown_and_says_which_file_failed(tmp_path):
     bad = tmp_path / "bad.pdf"
     bad.write_text("no pdf")

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import pytest
 
@@ -100,8 +100,11 @@ class House:
             sys.audit("os.truncate", job.folder)
             stream.write(result[20:])
 
-        outputs = {} if self.outcome == "failed" else {".md": lambda stream: stream.write("text")}
-        spool.commit(job, self.outcome, {**outputs, ".json": write}, sha256)
+        outputs: dict[str, Callable[[IO[str]], object]] = {".json": write}
+        if self.outcome != "failed":
+            beside = dict.fromkeys((".md", ".mineru/_list"), lambda stream: stream.write("text"))
+            outputs = {**beside, **outputs}
+        spool.commit(job, self.outcome, outputs, sha256)
 
     # --- what must be true ---------------------------------------------------
 

@@ -96,26 +96,79 @@ def test_one_page_is_held_at_a_time():
     assert most <= 3
 
 
+def listed(*blocks):
+    return list(results.content_list(page(3, *blocks)))
+
+
 def test_content_list_follows_minerus_convention():
-    items = list(
-        results.content_list(
-            page(
-                3,
-                block("title", "Title", text_level=2),
-                block("text", "Text"),
-                block("table", "<table><tr><td>1</td></tr></table>"),
-                block("equation", "a^2"),
-                block("image", None),
-            )
-        )
+    items = listed(
+        block("title", "Title", text_level=2),
+        block("text", "Text"),
+        block("table", "<table><tr><td>1</td></tr></table>"),
+        block("equation", "a^2"),
+        block("image", None),
     )
     assert [item["type"] for item in items] == ["text", "text", "table", "equation", "image"]
     assert items[0]["text_level"] == 2
     assert "text_level" not in items[1]
     assert items[2]["table_body"].startswith("<table>")
-    assert items[2]["table_caption"] == []
-    assert items[3]["text_format"] == "latex"
+    assert items[2]["table_caption"] == items[2]["table_footnote"] == []
+    assert (items[3]["text"], items[3]["text_format"]) == ("$$\na^2\n$$", "latex")
+    assert items[4]["image_caption"] == items[4]["image_footnote"] == []
     assert all(item["bbox"] == [100, 200, 500, 250] and item["page_idx"] == 3 for item in items)
+
+
+def test_content_list_tells_lists_and_code_by_their_kind():
+    first, second, third = listed(
+        block("list", "one\ntwo"), block("code", "x = 1"), block("algorithm", "1: end")
+    )
+    assert (first["type"], first["sub_type"]) == ("list", "text")
+    assert first["list_items"] == ["one", "two"]
+    assert (second["type"], second["sub_type"], second["code_body"]) == ("code", "code", "x = 1")
+    assert (third["type"], third["sub_type"], third["code_body"]) == ("code", "algorithm", "1: end")
+
+
+@pytest.mark.parametrize("kind", ["header", "footer", "page_number", "page_footnote", "ref_text"])
+def test_content_list_keeps_what_repeats_under_its_own_type(kind):
+    (item,) = listed(block(kind, "7"))
+    assert (item["type"], item["text"]) == (kind, "7")
+
+
+def placed(kind, content, top, left=0.1):
+    return Block(type=kind, bbox=(left, top, left + 0.3, top + 0.04), content=content)
+
+
+def test_captions_and_footnotes_stand_in_the_item_they_belong_to():
+    items = listed(
+        placed("table_caption", "Table 1", 0.10),
+        placed("table", "<table></table>", 0.15),
+        placed("table_footnote", "a: estimated", 0.20),
+        placed("table_caption", "Table 2", 0.32),
+        placed("table", "<table>2</table>", 0.37),
+        placed("image", None, 0.6),
+        placed("image_caption", "Figure 1", 0.65),
+        placed("image_footnote", "from: us", 0.70),
+    )
+    assert [item["type"] for item in items] == ["table", "table", "image"]
+    first, second, picture = items
+    assert (first["table_caption"], first["table_footnote"]) == (["Table 1"], ["a: estimated"])
+    assert (second["table_caption"], second["table_footnote"]) == (["Table 2"], [])
+    assert (picture["image_caption"], picture["image_footnote"]) == (["Figure 1"], ["from: us"])
+
+
+def test_a_caption_far_from_everything_is_text():
+    items = listed(placed("table", "<table></table>", 0.1), placed("table_caption", "Lost", 0.8))
+    assert items[0]["table_caption"] == []
+    assert (items[1]["type"], items[1]["text"]) == ("text", "Lost")
+    beside = listed(placed("image", None, 0.1), placed("image_caption", "Lost", 0.1, left=0.6))
+    assert beside[0]["image_caption"] == []
+
+
+def test_the_list_as_a_file_is_the_list_in_the_result():
+    pages = [page(0, block("text", "a")), page(1), page(2, block("title", "b"))]
+    stream = io.StringIO()
+    results.write_content_list(stream, pages)
+    assert json.loads(stream.getvalue()) == written(pages)["content_list"]
 
 
 @pytest.mark.parametrize("edge", [-0.1, 1.1, float("nan"), float("inf")])

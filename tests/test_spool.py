@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -106,6 +107,49 @@ def test_a_name_taken_between_decision_and_rename_sends_all_to_the_next(
     assert (settings.outbox / "scan.pdf.json").read_text() == "overtaken"
 
 
+def with_folder():
+    return {".mineru/_list.json": lambda s: s.write("[]"), **outputs()}
+
+
+def test_a_result_may_be_a_file_in_a_folder_of_its_own(settings, spool):
+    for _ in range(2):
+        results = spool.commit(claim(spool, deliver(settings)), "success", with_folder(), None)
+    assert [path.name for path in results][-1] == "scan-2.pdf.json"
+    assert names(settings.outbox) == [
+        "scan-2.pdf.json", "scan-2.pdf.md", "scan-2.pdf.mineru/scan.pdf_list.json",
+        "scan.pdf.json", "scan.pdf.md", "scan.pdf.mineru/scan.pdf_list.json",
+    ]  # fmt: skip
+    assert {p.name for p in settings.outbox.glob("*.json")} == {"scan.pdf.json", "scan-2.pdf.json"}
+
+
+def test_a_folder_that_was_staged_for_nothing_goes(settings, spool):
+    job = claim(spool, deliver(settings))
+
+    def refuse(_stream):
+        raise OSError(errno.EIO, "made up")
+
+    with pytest.raises(OSError, match="made up"):
+        spool.commit(job, "success", {**with_folder(), ".json": refuse}, None)
+    assert any(settings.outbox.rglob("*_list.json"))
+    spool.commit(job, "failed", {".json": lambda s: s.write("{}")}, None)
+    assert list(settings.outbox.iterdir()) == []
+
+
+def test_a_folder_follows_its_result_to_the_next_free_name(settings, spool, monkeypatch):
+    publish = spool._publish
+
+    def publish_overtaken(job):
+        (settings.outbox / "scan.pdf.json").write_text("overtaken")
+        publish(job)
+
+    monkeypatch.setattr(spool, "_publish", publish_overtaken)
+    spool.commit(claim(spool, deliver(settings)), "success", with_folder(), None)
+    assert names(settings.outbox) == [
+        "scan-2.pdf.json", "scan-2.pdf.md", "scan-2.pdf.mineru/scan.pdf_list.json",
+        "scan.pdf.json",
+    ]  # fmt: skip
+
+
 def test_subfolders_are_mirrored(settings, spool):
     job = claim(spool, deliver(settings, "a/b/scan.pdf"))
     spool.commit(job, "success", outputs(), None)
@@ -124,7 +168,7 @@ def test_any_name_a_file_system_takes_works(settings, spool, name):
     spool.commit(job, "success", outputs(), None)
     (done,) = names(settings.done)
     assert sorted(names(settings.outbox)) == [f"{done}.json", f"{done}.md"]
-    if len(os.fsencode(name)) < 250:
+    if len(os.fsencode(name)) < 249:
         assert done == name
 
 

@@ -307,6 +307,19 @@ def test_markdown_is_left_out_on_request(make_settings):
     assert [path.name for path in settings.outbox.iterdir()] == [f"{PNG.name}.json"]
 
 
+def test_the_content_list_is_a_file_on_request(make_settings):
+    settings = make_settings(formats=["json", "content_list"])
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+        bench.serve(bench.claim(PDF))
+    assert [path.name for path in settings.outbox.glob("*.json")] == [f"{PDF.name}.json"]
+    (file,) = settings.outbox.rglob("*_content_list.json")
+    assert file.relative_to(settings.outbox).parts == (
+        f"{PDF.name}.mineru", f"{PDF.name}_content_list.json"
+    )  # fmt: skip
+    assert json.loads(file.read_text("utf-8")) == bench.result(PDF.name)["content_list"]
+
+
 def test_room_is_bounded_by_the_queues_depth(bench):
     assert bench.settings.queue_depth == 3
     for number in range(3):
