@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mineru_daemon.engines.ppocr import links, structure
+from mineru_daemon.engines.ppocr import boxes, links, structure
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.textlayer import TextLayer
-from mineru_daemon.results import BBox, Block
+from mineru_daemon.results import Block
 
 
 def moved(line: TextLine, offset: tuple[float, float], scale: float) -> TextLine:
@@ -30,7 +30,11 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
     `seen` are lines in points that were recognised in its images.
     """
     tables = [
-        Block(type="table", bbox=_fractions(table.box, layer), content=table.html)
+        Block(
+            type="table",
+            bbox=boxes.fractions(table.box, layer.width, layer.height),
+            content=table.html,
+        )
         for table in layer.tables
     ]
     sizes = [line.size for line in layer.lines]
@@ -39,13 +43,3 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
         [*layer.lines, *seen], [], layer.width, layer.height, sizes, tables
     )
     return links.onto(blocks, layer.links, layer.width, layer.height)
-
-
-def _fractions(box: BBox, layer: TextLayer) -> BBox:
-    left, top, right, bottom = box
-    return (
-        min(max(left / layer.width, 0.0), 1.0),
-        min(max(top / layer.height, 0.0), 1.0),
-        min(max(right / layer.width, 0.0), 1.0),
-        min(max(bottom / layer.height, 0.0), 1.0),
-    )

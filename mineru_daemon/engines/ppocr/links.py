@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from mineru_daemon import results
-from mineru_daemon.engines.ppocr import paragraphs, pdf_objects
+from mineru_daemon.engines.ppocr import boxes, paragraphs, pdf_objects
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.pdf_text import PrintedLine, Word
 from mineru_daemon.results import Block
@@ -77,9 +77,9 @@ def _texts_under(box: Box, lines: Sequence[PrintedLine]) -> Iterable[str]:
 
 def _part_under(box: Box, word: Word) -> str:
     """The word without marks at its ends that stand outside; empty if it is not under."""
-    left, top, right, bottom = word.box
-    if not (box[0] <= (left + right) / 2 <= box[2] and box[1] <= (top + bottom) / 2 <= box[3]):
+    if not boxes.centre_in(word.box, box):
         return ""
+    left, _, right, _ = word.box
     text = word.text
     if left < box[0] - OUTSIDE * word.size:
         text = text.lstrip(_OPENING)
@@ -116,9 +116,9 @@ def onto(
 
 def _block_under(box: Box, blocks: Sequence[Block], width: float, height: float) -> int | None:
     """Number of the smallest block with text that holds the middle of a box."""
-    across, down = (box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height
+    across, down = boxes.middle_x(box) / width, boxes.middle_y(box) / height
     holding = [
-        ((right - left) * (bottom - top), number)
+        (boxes.area(block.bbox), number)
         for number, block in enumerate(blocks)
         for left, top, right, bottom in [block.bbox]
         if block.content and left <= across <= right and top <= down <= bottom

@@ -4,7 +4,7 @@ Pure functions; the one entry point is `to_blocks`. A line belongs to the region
 holds most of it; lines in no region make paragraphs by geometry, so that what the
 layout model misses is never lost. Order is left to `reading_order`, paragraphs to
 `paragraphs`, headings to `headings`, headers and footers to `furniture`, the inside of
-tables to `tables`.
+tables to `image_tables`.
 """
 
 from __future__ import annotations
@@ -131,14 +131,14 @@ def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]
     The detector joins lines over a narrow gutter. Where the text is to be cut is told by
     the widths of its characters, to the next space.
     """
-    left, top, right, bottom = boxes.around(line.corners)
+    box = left, top, right, bottom = boxes.around(line.corners)
     middle, least = (top + bottom) / 2, SPLIT_SHARE * (right - left)
     touched = sorted(
         region.box
         for region in regions
         if region.type == "text"
         and region.box[1] < middle < region.box[3]
-        and min(right, region.box[2]) - max(left, region.box[0]) > least
+        and boxes.common_width(box, region.box) > least
     )
     if len(touched) != 2 or right - left < SPLIT_EMS * (bottom - top):
         return [line]
