@@ -87,3 +87,16 @@ def booktabs(y: float = 100.0, *, ruled: bool = True) -> tuple[list[PrintedLine]
             line(f"{number}7.1", 307, top),
         ]
     return found, rulings if ruled else []
+
+
+GRID = lattice([50, 200, 300], [100, 120, 140])
+"""Two drawn rows of two columns."""
+
+
+def in_grid(*entries: Sequence[str]) -> list[PrintedLine]:
+    """Rows of texts as lines in the cells of `GRID`."""
+    return [
+        line(text, x, y)
+        for row, y in zip(entries, (105, 125), strict=False)
+        for text, x in zip(row, (55, 205), strict=True)
+    ]

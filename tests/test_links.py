@@ -6,18 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pdf_building import build_pdf
 from pydantic import ValidationError
+from text_pages import read_layer, shown
 
-from mineru_daemon.documents import Limits, open_document
-from mineru_daemon.documents.pdf import PdfPage
-from mineru_daemon.engines.ppocr import digital, textlayer
+from mineru_daemon.engines.ppocr import digital
 from mineru_daemon.engines.ppocr.links import followable
 from mineru_daemon.results import Link
-
-
-def shown(text: str, x: float, y: float, size: float = 12) -> bytes:
-    return f"BT /F1 {size} Tf {x} {y} Td ({text}) Tj ET\n".encode()
 
 
 def link(uri: str, *box: float, more: str = "") -> str:
@@ -32,12 +26,7 @@ def links(tmp_path: Path) -> Any:
 
     def _links(content: bytes, *annotations: str) -> list[list[tuple[str, str]]]:
         page = f"/MediaBox [0 0 600 400] /Annots [{' '.join(annotations)}]".encode()
-        path = tmp_path / "page.pdf"
-        path.write_bytes(build_pdf(page, content=content))
-        with open_document(path, Limits()) as document:
-            opened = document.page(0)
-            assert isinstance(opened, PdfPage)
-            blocks = digital.to_blocks(textlayer.read(opened, "text"))
+        blocks = digital.to_blocks(read_layer(tmp_path, content, page, "text"))
         return [[(one.text, one.uri) for one in block.links] for block in blocks]
 
     return _links

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import itertools
 
-from printed_tables import find, lattice, level, line, plumb, rows
+from printed_tables import GRID, find, in_grid, lattice, level, line, plumb, rows
 
 from mineru_daemon.engines.ppocr.pdf_objects import Fill
 
 
 def test_a_drawn_grid_is_a_table_with_its_text():
-    table_lines = [
-        line("Name", 55, 105),
-        line("Age", 205, 105),
-        line("Ada", 55, 125),
-        line("36", 205, 125),
-    ]
-    (table,) = find(table_lines, lattice([50, 200, 300], [100, 120, 140]))
+    (table,) = find(in_grid(["Name", "Age"], ["Ada", "36"]), GRID)
     assert rows(table) == [["Name", "Age"], ["Ada", "36"]]
     assert table.box == (50, 100, 300, 140)
     assert table.ruled
@@ -80,8 +74,7 @@ def test_double_rules_are_one():
 
 
 def test_an_empty_row_of_a_form_is_kept():
-    table_lines = [line("Name", 55, 105), line("Date", 205, 105)]
-    (table,) = find(table_lines, lattice([50, 200, 300], [100, 120, 140]))
+    (table,) = find(in_grid(["Name", "Date"]), GRID)
     assert rows(table) == [["Name", "Date"], ["", ""]]
 
 
@@ -127,11 +120,5 @@ def test_boxes_of_colour_make_cells():
 
 
 def test_signs_of_html_are_escaped():
-    table_lines = [
-        line("a<b", 55, 105),
-        line("c&d", 205, 105),
-        line("1", 55, 125),
-        line("2", 205, 125),
-    ]
-    (table,) = find(table_lines, lattice([50, 200, 300], [100, 120, 140]))
+    (table,) = find(in_grid(["a<b", "c&d"], ["1", "2"]), GRID)
     assert "<td>a&lt;b</td><td>c&amp;d</td>" in table.html

@@ -3,175 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pdf_building import build_pdf
+from text_pages import IMAGE, LETTER, SENTENCE, WITH_IMAGE, read_layer, shown, texts
 
-from mineru_daemon.documents import Limits, open_document
-from mineru_daemon.documents.pdf import PdfPage
 from mineru_daemon.engines.ppocr import textlayer
-from mineru_daemon.engines.ppocr.textlayer import PageFacts, PdfMode, TextLayer, decide
-
-LETTER = b"/MediaBox [0 0 600 400]"
-IMAGE = (
-    b"<< /Type /XObject /Subtype /Image /Width 2 /Height 2 /BitsPerComponent 8 "
-    b"/ColorSpace /DeviceGray /Length 4 >>\nstream\n\x00\xff\xff\x00\nendstream"
-)
-WITH_IMAGE = b"/Resources << /Font << /F1 3 0 R >> /XObject << /Im 6 0 R >> >>"
+from mineru_daemon.engines.ppocr.textlayer import PageFacts, TextLayer, decide
 
 
 @pytest.fixture
-def read(tmp_path: Path) -> Any:
-    """Read page 0 of a PDF with this content; further arguments go to `build_pdf`."""
-
-    def _read(
-        content: bytes, page: bytes = LETTER, mode: PdfMode = "auto", **more: Any
-    ) -> TextLayer:
-        path = tmp_path / "page.pdf"
-        path.write_bytes(build_pdf(page, content=content, **more))
-        with open_document(path, Limits()) as document:
-            opened = document.page(0)
-            assert isinstance(opened, PdfPage)
-            return textlayer.read(opened, mode)
-
-    return _read
-
-
-def shown(text: str, x: float, y: float, size: float = 12, font: str = "F1") -> bytes:
-    return f"BT /{font} {size} Tf {x} {y} Td ({text}) Tj ET\n".encode()
-
-
-def texts(layer: TextLayer) -> list[str]:
-    return [line.text for line in layer.lines]
-
-
-SENTENCE = "The quick brown fox jumps over the lazy dog and finds a warm place"
-
-
-def test_a_line_has_its_words_its_size_and_its_place_from_the_top(read):
-    layer = read(shown("Hello wide world", 50, 350, 20))
-    (line,) = layer.lines
-    assert line.text == "Hello wide world"
-    assert [word.text for word in line.words] == ["Hello", "wide", "world"]
-    assert line.size == pytest.approx(20, abs=0.1)
-    x0, y0, x1, y1 = line.box
-    assert x0 == pytest.approx(50, abs=2)
-    assert y0 < 400 - 350 < y1
-    assert 180 < x1 < 230
-    assert (layer.width, layer.height) == (600, 400)
-
-
-def test_words_are_parted_where_the_file_only_leaves_gaps(read):
-    layer = read(b"BT /F1 12 Tf 50 300 Td [(Two)-300(words)] TJ ET")
-    assert texts(layer) == ["Two words"]
-
-
-def test_kerning_parts_no_words(read):
-    layer = read(b"BT /F1 12 Tf 50 300 Td [(A)70(V)-60(AT)40(AR)] TJ ET")
-    assert texts(layer) == ["AVATAR"]
-
-
-def test_letters_set_apart_stay_words(read):
-    layer = read(b"BT /F1 12 Tf 3 Tc 50 300 Td (SPACED) Tj 12 0 Td ET")
-    assert texts(layer) == ["SPACED"]
-
-
-def test_text_in_two_columns_makes_lines_of_its_own(read):
-    layer = read(shown("left column", 50, 300) + shown("right column", 150, 300))
-    assert texts(layer) == ["left column", "right column"]
-
-
-def test_a_hyphen_at_a_line_end_is_a_hyphen(read):
-    layer = read(shown("an exam-", 50, 300) + shown("ple of it", 50, 286))
-    assert texts(layer) == ["an exam-", "ple of it"]
-
-
-@pytest.mark.parametrize("shift", [0.0, 0.4, 1.5])
-def test_text_printed_twice_to_look_bold_is_read_once(read, shift):
-    layer = read(shown("Heavy", 50, 300) + shown("Heavy", 50 + shift, 300) + shown("x", 50, 250))
-    assert texts(layer) == ["Heavy", "x"]
-
-
-def test_letters_drawn_with_an_outline_are_bold(read):
-    (line,) = read(b"2 Tr " + shown("Heavy", 50, 300)).lines
-    assert line.bold
-
-
-def test_a_bold_font_is_known_by_its_name(read):
-    font = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica-BoldOblique >>"
-    page = LETTER + b" /Resources << /Font << /F1 6 0 R >> >>"
-    (line,) = read(shown("Heading", 50, 300), page, more=(font,)).lines
-    assert (line.bold, line.italic, line.font) == (True, True, "Helvetica-BoldOblique")
-
-
-def test_text_outside_the_crop_box_is_dropped(read):
-    page = LETTER + b" /CropBox [100 100 500 300]"
-    layer = read(shown("inside", 150, 200) + shown("outside", 150, 350), page)
-    assert texts(layer) == ["inside"]
-    assert (layer.width, layer.height) == (400, 200)
-    assert layer.lines[0].box[0] == pytest.approx(50, abs=2)
-    assert layer.lines[0].box[3] == pytest.approx(100, abs=5)
-
-
-def test_a_user_unit_makes_everything_larger(read):
-    (line,) = read(shown("large", 50, 300), LETTER + b" /UserUnit 2").lines
-    assert line.size == pytest.approx(24, abs=0.1)
-    assert line.box[0] == pytest.approx(100, abs=3)
-
-
-@pytest.mark.parametrize("turn", [90, 180, 270])
-def test_a_page_shown_turned_has_its_lines_where_they_are_seen(read, turn):
-    # The text is written so that /Rotate sets it upright.
-    matrix = {90: b"0 1 -1 0 100 50", 180: b"-1 0 0 -1 550 350", 270: b"0 -1 1 0 500 350"}[turn]
-    content = b"BT /F1 12 Tf %s Tm (upright words) Tj ET" % matrix
-    layer = read(content, LETTER + b" /Rotate %d" % turn)
-    (line,) = layer.lines
-    assert line.text == "upright words"
-    assert line.angle == 0
-    x0, y0, x1, y1 = line.box
-    assert x1 - x0 > 4 * (y1 - y0)
-    assert x0 == pytest.approx(50, abs=2)
-    assert y0 < {90: 100, 180: 350, 270: 100}[turn] < y1
-
-
-def test_text_that_runs_up_the_page_says_so(read):
-    (line,) = read(b"BT /F1 12 Tf 0 1 -1 0 100 50 Tm (sideways text) Tj ET").lines
-    assert line.text == "sideways text"
-    assert line.angle == 270
-    (xa, ya), (xb, yb), *_ = line.corners
-    assert abs(xa - xb) < 1
-    assert ya > yb
-
-
-def test_leaning_text_stays_one_line(read):
-    (line,) = read(b"BT /F1 12 Tf 0.8 0.6 -0.6 0.8 100 50 Tm (up the hill) Tj ET").lines
-    assert line.text == "up the hill"
-    assert line.angle == pytest.approx(323, abs=1)
-
-
-def test_links_keep_their_place_and_address(read):
-    link = (
-        b"<< /Type /Annot /Subtype /Link /Rect [50 290 120 320] "
-        b"/A << /S /URI /URI (https://example.org/a) >> >>"
-    )
-    layer = read(shown("a link", 50, 300), LETTER + b" /Annots [6 0 R]", more=(link,))
-    (found,) = layer.links
-    assert found.uri == "https://example.org/a"
-    assert found.box == pytest.approx((50, 80, 120, 110))
-
-
-def test_rulings_and_fills_are_told_apart(read):
-    layer = read(b"1 w 50 300 m 200 300 l S 50 100 80 1 re f 1 0 0 rg 300 100 90 40 re f")
-    # A page without text goes to recognition, and its drawing is known all the same.
-    assert [ruling.level for ruling in layer.drawing.rulings] == [True, True]
-    (fill,) = layer.drawing.fills
-    assert fill.box == pytest.approx((300, 260, 390, 300))
-    assert fill.colour == (255, 0, 0)
-
-
-# --- what may be trusted ------------------------------------------------------
+def read(tmp_path: Path) -> Callable[..., TextLayer]:
+    return partial(read_layer, tmp_path)
 
 
 def test_a_page_without_text_is_recognised(read):
