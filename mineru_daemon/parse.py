@@ -18,6 +18,7 @@ from mineru_daemon.documents import open_document
 from mineru_daemon.engines import select
 from mineru_daemon.engines.base import Engine
 from mineru_daemon.errors import EX_USAGE, MineruError
+from mineru_daemon.furniture import across_pages
 from mineru_daemon.inbox import ignore_pattern
 from mineru_daemon.jobs import Outcome, PageStore
 from mineru_daemon.log import printable
@@ -105,14 +106,15 @@ def _read(
             outcome, error = outcome_of(path.name, errors, page_count)
         bar.set_postfix_str("")
         kept = 0 if outcome == "failed" and not errors else page_count or 0
+        pages = across_pages(lambda: store.all(kept))
         if target is None:
-            markdown.write(sys.stdout, store.all(kept))
+            markdown.write(sys.stdout, pages())
             sys.stdout.flush()
         else:
             source = source_of(path, "", sha256, media_type, page_count)
             outputs = writers(
                 head(secrets.token_hex(8), outcome, error, source, engine.info),
-                lambda: store.all(kept),
+                pages,
                 lambda: dict(timings) | {"total": time.perf_counter() - began},
                 settings.formats,
             )

@@ -19,6 +19,7 @@ import structlog
 from mineru_daemon.documents import Document, open_document
 from mineru_daemon.engines.base import Engine, Progress
 from mineru_daemon.errors import CancelledError, CrashedError, DocumentError, StorageError
+from mineru_daemon.furniture import across_pages
 from mineru_daemon.jobs import Job
 from mineru_daemon.log import printable
 from mineru_daemon.reading import (
@@ -233,7 +234,7 @@ class Worker:
         outcome, error = outcome_of(job.name, errors, page_count)
         outputs = writers(
             head(job.id, outcome, error, source, self._engine.info),
-            pages,
+            across_pages(pages),
             lambda: dict(timings) | {"total": time.perf_counter() - began},
             self.settings.formats if outcome != "failed" else ["json"],
         )

@@ -307,6 +307,21 @@ def test_markdown_is_left_out_on_request(make_settings):
     assert [path.name for path in settings.outbox.iterdir()] == [f"{PNG.name}.json"]
 
 
+def test_what_returns_from_page_to_page_is_marked_and_not_in_the_markdown(bench, tmp_path):
+    def read(page, progress):
+        head = Block(type="text", bbox=(0.1, 0.03, 0.9, 0.05), content="A Journal")
+        text = Block(type="text", bbox=(0.1, 0.3, 0.9, 0.5), content=f"Text {page.index}")
+        return PageReading([head, text], 1, 1, None)
+
+    bench.engine.read = read
+    bench.serve(bench.claim(PDF))
+    result = bench.result(PDF.name)
+    kinds = [[block["type"] for block in page["blocks"]] for page in result["pages"]]
+    assert kinds == [["header", "text"]] * 2
+    assert [item["type"] for item in result["content_list"]] == ["header", "text"] * 2
+    assert (bench.settings.outbox / f"{PDF.name}.md").read_text() == "Text 0\n\nText 1\n"
+
+
 def test_the_content_list_is_a_file_on_request(make_settings):
     settings = make_settings(formats=["json", "content_list"])
     with Spool.opened(settings) as spool:
