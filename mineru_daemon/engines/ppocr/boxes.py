@@ -13,6 +13,12 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom; the origin is at the top left."""
 
 
+def plain(edges: Iterable[float]) -> Box:
+    """Four edges, numbers of NumPy for instance, as a box of plain numbers."""
+    left, top, right, bottom = (float(edge) for edge in edges)
+    return left, top, right, bottom
+
+
 def around(corners: Iterable[tuple[float, float]]) -> Box:
     """The box around points; at least one is needed."""
     across, down = zip(*corners, strict=True)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
+from mineru_daemon.engines.ppocr import boxes
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.imagenet import DEVIATION, MEAN
@@ -120,11 +121,12 @@ def decoded(
     order = np.argsort(-sure, kind="stable")[:MOST_CANDIDATES]
     sure = sure[order]
     kinds: Numbers = np.concatenate(found_kinds)[order]
-    boxes: Floats = np.concatenate(found_boxes)[order]
-    boxes = np.clip(boxes, 0, np.array([WIDTH, HEIGHT] * 2, np.float32))
-    boxes *= np.array([width / WIDTH, height / HEIGHT] * 2, np.float32)
+    found: Floats = np.concatenate(found_boxes)[order]
+    found = np.clip(found, 0, np.array([WIDTH, HEIGHT] * 2, np.float32))
+    found *= np.array([width / WIDTH, height / HEIGHT] * 2, np.float32)
     return [
-        Region(TYPES[kinds[i]], _box(boxes[i]), float(sure[i])) for i in _distinct(boxes, kinds)
+        Region(TYPES[kinds[i]], boxes.plain(found[i]), float(sure[i]))
+        for i in _distinct(found, kinds)
     ]
 
 
@@ -139,23 +141,18 @@ def _boxes(cells: Numbers, distance: Floats, stride: int) -> Floats:
     return np.asarray(np.tile(middles, 2) + away, np.float32)
 
 
-def _distinct(boxes: Floats, kinds: Numbers) -> list[int]:
-    """Indices of boxes that are not a surer one's double; boxes come surest first."""
-    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    left = np.arange(len(boxes))
+def _distinct(found: Floats, kinds: Numbers) -> list[int]:
+    """Indices of boxes that are not a surer one's double; `found` (n, 4) comes surest first."""
+    areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
+    left = np.arange(len(found))
     kept = []
     while len(left):
         first, left = left[0], left[1:]
         kept.append(int(first))
-        low = np.maximum(boxes[left, :2], boxes[first, :2])
-        high = np.minimum(boxes[left, 2:], boxes[first, 2:])
+        low = np.maximum(found[left, :2], found[first, :2])
+        high = np.minimum(found[left, 2:], found[first, 2:])
         common = np.prod(np.maximum(high - low, 0), axis=1)
         overlap = common / np.maximum(areas[left] + areas[first] - common, 1e-6)
         bound = np.where(kinds[left] == kinds[first], SAME_OVERLAP, ANY_OVERLAP)
         left = left[overlap <= bound]
     return kept
-
-
-def _box(edges: Floats) -> Box:
-    left, top, right, bottom = (float(edge) for edge in edges)
-    return left, top, right, bottom

@@ -264,10 +264,10 @@ def _sections(items: Sequence[Item], gutter: float) -> list[tuple[list[Item], bo
     return runs
 
 
-def _bands(boxes: Iterable[Box]) -> list[tuple[float, float]]:
-    """Top and bottom of what the boxes cover, from top to bottom, without overlaps."""
+def _bands(parts: Iterable[Box]) -> list[tuple[float, float]]:
+    """Top and bottom of what boxes cover, from top to bottom, without overlaps."""
     bands: list[tuple[float, float]] = []
-    for _, top, _, bottom in sorted(boxes, key=lambda one: one[1]):
+    for _, top, _, bottom in sorted(parts, key=lambda one: one[1]):
         if bands and top <= bands[-1][1]:
             bands[-1] = (bands[-1][0], max(bands[-1][1], bottom))
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mineru_daemon.engines.ppocr import boxes
+from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.digital_tables.aligned import aligned_tables
 from mineru_daemon.engines.ppocr.digital_tables.ruled import ruled_table
 from mineru_daemon.engines.ppocr.digital_tables.rules import (
@@ -42,9 +43,7 @@ def find(
         if table is not None:
             (filled if is_filled_only(component) else drawn).append(table)
     tables = _outermost(drawn)
-    free = [
-        word for word in words if not any(boxes.centre_in(word.box, table.box) for table in tables)
-    ]
+    free = [word for word in words if not _is_inside(word.box, tables)]
     rules = [
         rule for rule in level if not any(boxes.touch(table.box, rule.box) for table in tables)
     ]
@@ -62,13 +61,15 @@ def _outermost(tables: Sequence[Table]) -> list[Table]:
     """Without tables that lie within others."""
     kept: list[Table] = []
     for table in sorted(tables, key=lambda one: -boxes.area(one.box)):
-        if not any(boxes.centre_in(table.box, other.box) for other in kept):
+        if not _is_inside(table.box, kept):
             kept.append(table)
     return kept
 
 
 def lines_outside(lines: Sequence[PrintedLine], tables: Sequence[Table]) -> list[PrintedLine]:
     """Lines whose middle lies in no table."""
-    return [
-        line for line in lines if not any(boxes.centre_in(line.box, table.box) for table in tables)
-    ]
+    return [line for line in lines if not _is_inside(line.box, tables)]
+
+
+def _is_inside(box: Box, tables: Sequence[Table]) -> bool:
+    return any(boxes.centre_in(box, table.box) for table in tables)

@@ -21,13 +21,16 @@ from mineru_daemon.engines.ppocr.pdf_text import Word
 
 def head_of(
     rows: Sequence[Sequence[Word]],
-    between: tuple[int, int],
+    place: tuple[int, int],
     wide: Sequence[float],
     extent: tuple[float, float],
     em: float,
 ) -> tuple[list[list[Word]], float | None]:
-    """Rows of headings above the first row of figures, and the rule above them if any."""
-    free, first = between
+    """Rows of headings above the first row of figures, and the rule above them if any.
+
+    `place` are the numbers of the first row that is free for them, and of the body's first.
+    """
+    free, first = place
     taken: list[list[Word]] = []
     top = min(word.box[1] for word in rows[first])
     head: list[list[Word]] = []

@@ -59,28 +59,28 @@ def rules_of(drawing: Drawing, width: float, height: float) -> tuple[list[Rule],
 
 def _cells_of_fills(fills: Sequence[Fill], width: float, height: float) -> list[Box]:
     """Filled boxes that may be cells, those of one colour that continue each other as one."""
-    boxes: dict[tuple[int, int, int], list[Box]] = {}
+    by_colour: dict[tuple[int, int, int], list[Box]] = {}
     for fill in fills:
         x0, y0, x1, y1 = fill.box
         if min(fill.colour) >= 250 or y1 - y0 < 5 or x1 - x0 < 8:
             continue
-        if (x1 - x0) * (y1 - y0) > 0.4 * width * height:
+        if boxes.area(fill.box) > 0.4 * width * height:
             continue
-        boxes.setdefault(fill.colour, []).append(fill.box)
+        by_colour.setdefault(fill.colour, []).append(fill.box)
     merged: list[Box] = []
-    for same in boxes.values():
+    for same in by_colour.values():
         if len(same) > 1500:
             continue
-        down = _continued([(b[0], b[1], b[2], b[3]) for b in same])
+        down = _continued(same)
         across = _continued([(b[1], b[0], b[3], b[2]) for b in down])
         merged += [(b[1], b[0], b[3], b[2]) for b in across]
     return merged
 
 
-def _continued(boxes: list[Box]) -> list[Box]:
+def _continued(fills: list[Box]) -> list[Box]:
     """Boxes of the same extent across that touch are one box."""
     result: list[Box] = []
-    for box in sorted(boxes, key=lambda one: (round(one[0]), round(one[2]), one[1])):
+    for box in sorted(fills, key=lambda one: (round(one[0]), round(one[2]), one[1])):
         if result:
             last = result[-1]
             same = abs(last[0] - box[0]) < 1.5 and abs(last[2] - box[2]) < 1.5

@@ -103,6 +103,7 @@ def text_of(words: Sequence[Word]) -> str:
 
 
 def _is_wide(sign: str) -> bool:
+    """Whether no space parts a sign from such another one in a cell."""
     return (
         "\u2e80" <= sign <= "\u9fff" or "\uac00" <= sign <= "\ud7af" or "\uff00" <= sign <= "\uffef"
     )

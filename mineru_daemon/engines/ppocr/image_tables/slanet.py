@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from mineru_daemon.engines.ppocr import boxes
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.image_tables.cells import Cell, Structure
@@ -80,7 +81,7 @@ def decoded(
         elif word in ("<td", "<td></td>", "<td>"):
             across, down = places[step, 0::2] * side, places[step, 1::2] * side
             box = (across.min(), down.min(), across.max(), down.max())
-            cells.append((max(row, 0), {}, _floats(box)))
+            cells.append((max(row, 0), {}, boxes.plain(box)))
         elif cells and (span := re.fullmatch(r'\s*(row|col)span="(\d+)"', word)):
             cells[-1][1][span[1]] = int(span[2])
     return Structure(
@@ -91,11 +92,6 @@ def decoded(
         ),
         fmean(scores) if scores else 0.0,
     )
-
-
-def _floats(box: Iterable[float]) -> Box:
-    x0, y0, x1, y1 = (float(edge) for edge in box)
-    return x0, y0, x1, y1
 
 
 def _placed(cells: Iterable[tuple[int, int, int, Box]]) -> Iterator[Cell]:
