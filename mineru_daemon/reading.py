@@ -74,6 +74,7 @@ def read_page(engine: Engine, document: Document, index: int, progress: Progress
         dpi=reading.dpi,
         rotation=reading.rotation,
         origin=reading.origin,
+        origin_reason=reading.origin_reason,
         confidence=reading.confidence,
         blocks=reading.blocks,
         warnings=reading.warnings,

@@ -122,7 +122,13 @@ class PageResult(Model):
     height_pt: float | None
     dpi: float | None = Field(description="Pixels per inch of the image that was read, if known.")
     rotation: Angle = Field(default=0, description="Degrees clockwise that set the page upright.")
-    origin: Literal["ocr", "text-layer", "mixed"] = "ocr"
+    origin: Literal["ocr", "text-layer", "mixed"] = Field(
+        default="ocr", description="Where the text comes from."
+    )
+    origin_reason: str | None = Field(
+        default=None,
+        description="Why the text of a PDF page comes from there; null for pages of images.",
+    )
     confidence: Confidence | None = Field(
         default=None, description="Null where nothing was recognised, as on text-layer pages."
     )

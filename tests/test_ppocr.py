@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pdf_building import build_pdf
 from PIL import Image, ImageDraw, ImageFont
 
 from mineru_daemon import cpu
-from mineru_daemon.documents import Rendering
+from mineru_daemon.documents import Limits, Rendering, open_document
 from mineru_daemon.engines.base import Engine, PageReading
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import detection, models, recognition
 from mineru_daemon.engines.ppocr.engine import PPOCREngine
 from mineru_daemon.errors import CancelledError, EngineError
+from mineru_daemon.reading import read_page
 from mineru_daemon.results import Angle
 
 Placed = tuple[int, int, str]
@@ -113,6 +115,33 @@ def test_a_word_that_cannot_be_made_out_is_marked(engine: PPOCREngine) -> None:
     assert line.low[0][0] == len("Clear words and ")
     assert reading.confidence is not None
     assert reading.confidence.low_share > 0
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "origin", "words"),
+    [
+        (b"BT /F1 24 Tf 20 40 Td (Hello) Tj ET", "auto", "text-layer", "has text"),
+        (b"0 0 m 10 10 l S", "auto", "ocr", "no text layer"),
+        (b"BT /F1 24 Tf 20 40 Td (\x01\x02\x03\x04) Tj ET", "auto", "ocr", "fonts"),
+        (b"BT /F1 24 Tf 20 40 Td (Hello) Tj ET", "ocr", "ocr", "settings"),
+    ],
+)
+def test_a_pdf_page_says_why_its_text_comes_from_there(
+    engine: PPOCREngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    content: bytes, mode: str, origin: str, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(engine, "_pdf_mode", mode)
+    path = tmp_path / "page.pdf"
+    path.write_bytes(build_pdf(b"/MediaBox [0 0 200 100]", content=content))
+    with open_document(path, Limits()) as document:
+        page = read_page(engine, document, 0, lambda stage: None)
+    assert page.origin == origin
+    assert page.origin_reason is not None
+    assert words in page.origin_reason
+
+
+def test_a_page_of_an_image_needs_no_reason(engine: PPOCREngine) -> None:
+    assert read(engine, drawn(INVOICE)).origin_reason is None
 
 
 def test_a_leaning_page_keeps_its_rows(engine: PPOCREngine) -> None:

@@ -28,6 +28,8 @@ class PageReading:
     dpi: float | None
     rotation: Angle = 0
     origin: Literal["ocr", "text-layer", "mixed"] = "ocr"
+    origin_reason: str | None = None
+    """One sentence: why the text of a PDF page comes from there."""
     confidence: Confidence | None = None
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)

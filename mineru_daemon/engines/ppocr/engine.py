@@ -129,13 +129,17 @@ class PPOCREngine:
     def read(self, page: Page, progress: Progress) -> PageReading:
         """Read one page."""
         timings: Timings = defaultdict(float)
-        if isinstance(page, PdfPage) and self._pdf_mode != "ocr":
-            progress("text-layer")
-            with timed(timings, "text-layer"):
-                layer = textlayer.read(page, self._pdf_mode)
-            if layer.verdict.source != "ocr":
-                return self._read_layer(page, layer, progress, timings)
-        return self._read_image(page, progress, timings)
+        if not isinstance(page, PdfPage):
+            return self._read_image(page, progress, timings)
+        progress("text-layer")
+        with timed(timings, "text-layer"):
+            layer = textlayer.read(page, self._pdf_mode)
+        if layer.verdict.source == "ocr":
+            reading = self._read_image(page, progress, timings)
+        else:
+            reading = self._read_layer(page, layer, progress, timings)
+        reading.origin_reason = layer.verdict.reason
+        return reading
 
     # --- a page of pixels ----------------------------------------------------
 
