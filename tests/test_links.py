@@ -9,8 +9,9 @@ import pytest
 from pydantic import ValidationError
 from text_pages import read_layer, shown
 
-from mineru_daemon.engines.ppocr import digital
-from mineru_daemon.engines.ppocr.links import followable
+from mineru_daemon.engines.ppocr import digital, pdf_objects
+from mineru_daemon.engines.ppocr.links import followable, on_words
+from mineru_daemon.engines.ppocr.pdf_text import PrintedLine, Word
 from mineru_daemon.results import Link
 
 
@@ -46,6 +47,16 @@ def test_a_mark_beside_the_link_is_not_part_of_it(links):
         link("https://a.example/", 54, 296, 72, 312),
     )
     assert found == [[("site", "https://a.example/")]]
+
+
+def test_marks_of_chinese_are_marks_too():
+    box = (10.0, 10.0, 50.0, 22.0)
+    word = Word("（网站）。", (0.0, 10.0, 62.0, 22.0), 12.0, False)
+    line = PrintedLine(
+        ((0.0, 10.0), (62.0, 10.0), (62.0, 22.0), (0.0, 22.0)), word.text, 1.0, words=(word,)
+    )
+    (found,) = on_words([pdf_objects.Link(box, "https://a.example/")], [line])
+    assert found.text == "网站"
 
 
 def test_a_link_goes_on_in_the_next_line(links):

@@ -27,8 +27,8 @@ OUTSIDE = 0.15
 is not part of the link."""
 
 _SCHEME = re.compile(r"(https?|mailto):(?=\S)", re.IGNORECASE)
-_OPENING = "([{<\"'“‘«„"
-_CLOSING = ")]}>\"'”’».,;:!?"
+_OPENING = "([{<\"'“‘«„（【「『《"
+_CLOSING = ")]}>\"'”’».,;:!?。，、；：！？）】」』》"
 
 
 @dataclass(frozen=True, slots=True)
