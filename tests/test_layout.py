@@ -107,3 +107,14 @@ def test_the_network_sees_paragraphs_on_a_drawn_page() -> None:
     for region in regions:
         assert 0 <= region.box[0] < region.box[2] <= 1216
         assert 0 <= region.box[1] < region.box[3] <= 1600
+
+
+def test_a_clipping_is_put_on_a_sheet_of_its_own_paper() -> None:
+    clipping = np.full((40, 200, 3), 230, np.uint8)
+    clipping[10:20, 50:60] = 0
+    sheet, left, top = layout.framed(clipping)
+    height, width = sheet.shape[:2]
+    assert height >= width > 200
+    assert (sheet[top : top + 40, left : left + 200] == clipping).all()
+    assert (sheet[0] == 230).all()
+    assert (sheet[-1] == 230).all()

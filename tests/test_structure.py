@@ -202,3 +202,13 @@ def test_lines_set_downwards_are_read_from_right_to_left() -> None:
     found = blocks(lines[::-1])
     assert [block.content for block in found] == [texts[0] + texts[1], texts[2]]
     assert found[0].bbox == pytest.approx((0.87, 100 / HEIGHT, 0.92, 800 / HEIGHT))
+
+
+def test_two_pictures_side_by_side_are_two_blocks() -> None:
+    pictures = [
+        Region("image", (10, 10, 100, 100), 0.9),
+        Region("image", (110, 10, 200, 100), 0.9),
+    ]
+    found = to_blocks([], pictures, 300, 300)
+    assert [block.type for block in found] == ["image", "image"]
+    assert found[0].bbox[2] < found[1].bbox[0]

@@ -159,7 +159,11 @@ class PPOCREngine:
         if lines:
             progress("inference.layout")
             with timed(timings, "inference.layout"):
-                regions = self._layout.regions(found.image)
+                regions = (
+                    self._layout.regions_of_clipping(found.image)
+                    if longest < SMALL_IMAGE
+                    else self._layout.regions(found.image)
+                )
             with timed(timings, "postprocess"):
                 blocks = structure.to_blocks(lines, regions, width, height)
             blocks = [

@@ -8,7 +8,7 @@ regions mean for the lines of the page is decided by `structure`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -58,6 +58,9 @@ ANY_OVERLAP = 0.7
 BINS = 8
 """Whole strides over which the distance of an edge is distributed: 0 to 7."""
 
+MARGIN = 0.08
+"""Margin of the sheet that a clipping is put on, in widths of the clipping."""
+
 MOST_CANDIDATES = 1000
 """Bound on the boxes of one page that are compared with each other."""
 
@@ -80,6 +83,25 @@ class Layout:
         self._session = session
         self._input = session.inputs[0]
 
+    def regions_of_clipping(self, image: Pixels) -> list[Region]:
+        """The regions of an RGB image (H, W, 3) that is a part of a page, in its pixels."""
+        height, width = image.shape[:2]
+        if height >= width:
+            return self.regions(image)
+        sheet, left, top = framed(image)
+        return [
+            replace(
+                region,
+                box=(
+                    min(max(region.box[0] - left, 0.0), width),
+                    min(max(region.box[1] - top, 0.0), height),
+                    min(max(region.box[2] - left, 0.0), width),
+                    min(max(region.box[3] - top, 0.0), height),
+                ),
+            )
+            for region in self.regions(sheet)
+        ]
+
     def regions(self, image: Pixels) -> list[Region]:
         """Regions of an RGB image (H, W, 3), the surest first."""
         outputs = self._session.run({self._input: prepared(image)})
@@ -87,6 +109,23 @@ class Layout:
         scores = [output[0] for output in outputs[:heads]]
         distances = [output[0] for output in outputs[heads:]]
         return decoded(scores, distances, image.shape[1], image.shape[0])
+
+
+def framed(image: Pixels) -> tuple[Pixels, int, int]:
+    """A clipping (H, W, 3) as it would stand on a page, and where: left and top in pixels.
+
+    The network knows pages: a table that fills a wide image it takes for a picture, on a
+    square sheet with a margin it finds it.
+    """
+    height, width = image.shape[:2]
+    margin = max(1, round(width * MARGIN))
+    side = width + 2 * margin
+    paper = np.median(np.concatenate([image[0], image[-1]]), axis=0)
+    sheet = np.empty((max(side, height + 2 * margin), side, 3), np.uint8)
+    sheet[:] = paper
+    top = max(margin, (sheet.shape[0] - height) // 4)
+    sheet[top : top + height, margin : margin + width] = image
+    return sheet, margin, top
 
 
 def prepared(image: Pixels) -> Floats:

@@ -111,7 +111,8 @@ def to_blocks(
     parts = [
         _part(group, size_of, believed)
         for column in reading_order.columns(items)
-        for group in paragraphs.paragraphs(reading_order.rows(column))
+        for paragraph in paragraphs.paragraphs(reading_order.rows(column))
+        for group in _apart(paragraph)
     ]
     made = {id(region): block for region, block in zip(given, ready, strict=True)}
     return [
@@ -269,6 +270,14 @@ def _holder(line: TextLine, regions: Sequence[Region | None]) -> int | None:
         if region is not None and boxes.share(box, region.box) >= HELD
     ]
     return min(holding)[1] if holding else None
+
+
+def _apart(rows: list[paragraphs.Row]) -> list[list[paragraphs.Row]]:
+    """Tables and pictures that stand in one row, each for itself."""
+    items = [item for row in rows for item in row]
+    if len(items) == 1 or not any(item.solid for item in items):
+        return [rows]
+    return [[[item]] for item in items]
 
 
 def _part(
