@@ -26,11 +26,11 @@ from typing import IO
 
 import structlog
 
-from mineru_daemon.errors import AlreadyRunningError, ConfigError
+from mineru_daemon.errors import AlreadyRunningError
 from mineru_daemon.jobs import Commit, Job, Move, Outcome, new_id
 from mineru_daemon.ledger import Ledger
 from mineru_daemon.results import ErrorInfo
-from mineru_daemon.settings import FOLDER_NAMES, Settings
+from mineru_daemon.settings import Settings
 from mineru_daemon.storage import (
     Identity,
     copy_durably,
@@ -52,37 +52,6 @@ _SUFFIXES = (".json", ".md", ".mineru")
 _LONGEST_SUFFIX = max(map(len, _SUFFIXES))
 
 _log = structlog.get_logger()
-
-
-def prepare_folders(settings: Settings) -> None:
-    """Create missing folders, and see that all can be used.
-
-    Raises ConfigError, one sentence for each folder that cannot.
-    """
-    problems = []
-    for name in FOLDER_NAMES:
-        folder: Path = getattr(settings, name)
-        access = os.R_OK | os.X_OK
-        if name != "inbox" or settings.on_success != "keep":
-            access |= os.W_OK
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            problems.append(f"The {name} {folder} is not a folder; move the file away.")
-        except OSError as error:
-            problems.append(
-                f"The {name} folder {folder} does not exist and cannot be created: "
-                f"{error.strerror}."
-            )
-        else:
-            if not os.access(folder, access, effective_ids=True):
-                how = "written" if access & os.W_OK else "read"
-                problems.append(
-                    f"The {name} folder {folder} cannot be {how} by user id {os.geteuid()}; "
-                    "change its owner or mode."
-                )
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
 class Spool:

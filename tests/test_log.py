@@ -47,8 +47,8 @@ def test_the_level_bounds_what_is_logged(capsys):
 
 def test_libraries_are_heard_only_when_something_is_wrong(capsys):
     log.configure("info", "json")
-    logging.getLogger("some.library").warning("chatter")
-    logging.getLogger("some.library").error("broken\nthing")
+    logging.getLogger("some.module").warning("chatter")
+    logging.getLogger("some.module").error("broken\nthing")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == r"broken\nthing"
-    assert json.loads(line)["logger"] == "some.library"
+    assert json.loads(line)["logger"] == "some.module"
