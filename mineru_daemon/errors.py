@@ -30,6 +30,13 @@ class ConfigError(MineruError):
     exit_code = EX_CONFIG
 
 
+class InstallError(MineruError):
+    """The service cannot be installed like this."""
+
+    code = "install"
+    exit_code = EX_CONFIG
+
+
 class AlreadyRunningError(MineruError):
     """Another daemon works on the same spool."""
 

@@ -1,10 +1,8 @@
 """Puts the systemd unit in place, with the folders and the user that it needs.
 
-Knows where units belong, how paths are written in them, and what the service's sandbox
-hides. The units themselves are files next to the package; what the daemon does once it is
-started is no business of this module. First everything is planned, without touching
-anything, then the plan is printed (`--dry-run`) or carried out; carrying it out a second
-time changes nothing. An administrator's drop-ins are never touched.
+Knows where units belong and what the service's sandbox hides: it plans. The units' text
+is `unit_text`'s, writing and running `install_steps`'s; what the daemon does once it is
+started is no business of either. An administrator's drop-ins are never touched.
 """
 
 from __future__ import annotations
@@ -15,17 +13,25 @@ import os
 import pwd
 import re
 import stat
-import subprocess
 import sys
 import sysconfig
 import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from mineru_daemon.errors import ConfigError, MineruError, StorageError
+from mineru_daemon.errors import InstallError
+from mineru_daemon.install_steps import (
+    Account,
+    Command,
+    File,
+    Folder,
+    Plan,
+    Step,
+    carry_out,
+    describe,
+)
 from mineru_daemon.settings import FOLDER_NAMES, Settings
-from mineru_daemon.storage import replace_text
+from mineru_daemon.unit_text import SAFE_PLACE, fill, quoted_command, quoted_path, template
 
 UNIT = "mineru.service"
 SYSTEM_USER = "mineru"
@@ -37,71 +43,8 @@ FOLDERS = {name: str(Settings.model_fields[name].default) for name in FOLDER_NAM
 """Setting -> default, which begins with `~/mineru/`."""
 CONFIG = Path("/etc/mineru/config.toml")
 
-MARK = "# Written by `mineru-daemon install"
-"""How a file of ours begins; others are not replaced."""
-
 HIDDEN_BY_SANDBOX = tuple(map(Path, ("/root", "/home", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
 """What ProtectHome= and PrivateTmp= of the unit replace by empty folders."""
-
-_COMMAND_SECONDS = 120
-
-_SAFE_PLACE = "install it into an environment below /opt (python3 -m venv /opt/mineru-daemon)"
-
-
-class InstallError(MineruError):
-    """The service cannot be installed like this."""
-
-    code = "install"
-    exit_code = ConfigError.exit_code
-
-
-@dataclass(frozen=True)
-class Account:
-    """Whom the service runs as. `uid` and `gid` are None for a user that is yet to be made."""
-
-    name: str
-    group: str
-    home: Path
-    uid: int | None = None
-    gid: int | None = None
-
-
-@dataclass(frozen=True)
-class File:
-    """A file to be written, readable for everybody."""
-
-    path: Path
-    text: str
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A folder to be made below `base`, which must exist. One that exists stays as it is."""
-
-    base: Path
-    name: str
-    owner: Account
-    mode: int = 0o700
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command to be run, when `needs` exists (a sign that the manager is running)."""
-
-    words: tuple[str, ...]
-    needs: Path | None = None
-
-
-Step = File | Folder | Command
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done, in this order; what stands against it; what to tell at the end."""
-
-    steps: tuple[Step, ...]
-    obstacles: tuple[str, ...]
-    advice: tuple[str, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -211,8 +154,8 @@ def system_plan(account: Account, command: Path, config: Path | None = None) -> 
     """
     config = config or CONFIG
     folders = folders_of(account, config)
-    unit = _fill(
-        _template(UNIT),
+    unit = fill(
+        template(UNIT),
         COMMAND=quoted_command(command),
         USER=account.name.replace("%", "%%"),
         GROUP=account.group.replace("%", "%%"),
@@ -221,8 +164,8 @@ def system_plan(account: Account, command: Path, config: Path | None = None) -> 
     steps: list[Step] = [File(Path("/etc/systemd/system") / UNIT, unit)]
     advice = []
     if (account.name, account.home) == (SYSTEM_USER, SYSTEM_HOME):
-        sysusers = File(Path("/etc/sysusers.d/mineru.conf"), _template("mineru.sysusers.conf"))
-        tmpfiles = File(Path("/etc/tmpfiles.d/mineru.conf"), _template("mineru.tmpfiles.conf"))
+        sysusers = File(Path("/etc/sysusers.d/mineru.conf"), template("mineru.sysusers.conf"))
+        tmpfiles = File(Path("/etc/tmpfiles.d/mineru.conf"), template("mineru.tmpfiles.conf"))
         steps += [
             sysusers,
             tmpfiles,
@@ -283,7 +226,7 @@ def user_plan(account: Account, command: Path) -> Plan:
     """A service of one's own: below ~/.config, run by one's own systemd."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or account.home / ".config")
     runtime = Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{account.uid}")
-    unit = _fill(_template(f"user/{UNIT}"), COMMAND=quoted_command(command))
+    unit = fill(template(f"user/{UNIT}"), COMMAND=quoted_command(command))
     steps: list[Step] = [
         File(config / "systemd/user" / UNIT, unit),
         *_folders(account),
@@ -301,54 +244,6 @@ def user_plan(account: Account, command: Path) -> Plan:
 def _folders(account: Account) -> list[Folder]:
     names = (PARENT, *(default.removeprefix("~/") for default in FOLDERS.values()))
     return [Folder(account.home, name, account) for name in names]
-
-
-def quoted_path(path: Path) -> str:
-    """`path` as an item of a list of paths in a unit (BindPaths=, RequiresMountsFor=).
-
-    Blanks separate items, `%` begins a specifier, a colon separates source and destination.
-
-    Raises InstallError where `path` is not text: a line break would begin a new setting.
-    """
-    _require_text(path)
-    return '"' + re.sub(r"([\\'\":])", r"\\\1", str(path)).replace("%", "%%") + '"'
-
-
-def quoted_command(path: Path) -> str:
-    """`path` as the program of ExecStart=. Only its arguments would have `$` replaced.
-
-    Raises InstallError for what systemd does not take in a program's path.
-    """
-    _require_text(path)
-    if re.search(r"[\\'\"]", str(path)):
-        raise InstallError(
-            f"systemd starts no program with a quotation mark or backslash in its path ({path}); "
-            f"{_SAFE_PLACE}."
-        )
-    return '"' + str(path).replace("%", "%%") + '"'
-
-
-def _require_text(path: Path) -> None:
-    if not str(path).isprintable():
-        raise InstallError(
-            f"The path {str(path)!r} has characters that cannot be written into a unit; rename it."
-        )
-
-
-def _template(name: str) -> str:
-    package = Path(__file__).resolve().parent
-    # Installed, the units lie inside the package; in a checkout, beside it.
-    for folder in (package / "units", package.parent / "systemd"):
-        try:
-            return (folder / name).read_text(encoding="utf-8")
-        except OSError:
-            continue
-    raise InstallError(f"The unit {name} is missing in {package}; install mineru-daemon again.")
-
-
-def _fill(template: str, **values: str) -> str:
-    """Replace each @NAME@. A name without a value is a KeyError: a fault of ours."""
-    return re.sub(r"@([A-Z]+)@", lambda found: values[found[1]], template)
 
 
 def _missing(command: Path) -> list[str]:
@@ -369,7 +264,7 @@ def _interpreter_obstacles(command: Path, account: Account) -> list[str]:
             if place.is_relative_to(hidden):
                 return [
                     f"The service cannot see {place}, because its sandbox hides {hidden}; "
-                    f"{_SAFE_PLACE} and run `mineru-daemon install` from there."
+                    f"{SAFE_PLACE} and run `mineru-daemon install` from there."
                 ]
     if missing := _missing(command):
         return missing
@@ -393,132 +288,3 @@ def _may_enter(path: Path, account: Account) -> bool:
     if entry.st_gid == account.gid:
         return bool(entry.st_mode & stat.S_IXGRP)
     return bool(entry.st_mode & stat.S_IXOTH)
-
-
-def describe(plan: Plan) -> str:
-    """The plan for people: each file with its text, each folder, each command."""
-    lines = []
-    for step in plan.steps:
-        match step:
-            case File(path, text):
-                lines += [f"# file {path}", *text.splitlines(), ""]
-            case Folder(base, name, owner, mode):
-                lines.append(f"# folder {base / name} {owner.name}:{owner.group} {mode:04o}")
-            case Command(words):
-                lines.append("# command " + " ".join(words))
-    return "\n".join(lines) + "\n"
-
-
-def carry_out(plan: Plan, root: Path = Path("/")) -> Iterable[str]:
-    """Do what `plan` says, below `root`, and tell each step in a line.
-
-    Below another root no command is run. Raises InstallError or StorageError at the first
-    step that fails; the steps before it remain done, and the next run continues.
-    """
-    elsewhere = root != Path("/")
-    for step in plan.steps:
-        match step:
-            case File(path, text):
-                changed = _write(_below(root, path), text)
-                yield f"{'written' if changed else 'unchanged'}: {path}"
-            case Folder(base, name, owner, mode):
-                changed = _make(_below(root, base), name, owner, mode)
-                yield f"{'made' if changed else 'unchanged'}: {base / name}"
-            case Command(words, needs):
-                if elsewhere or (needs is not None and not needs.exists()):
-                    yield "not run, because systemd is not running here: " + " ".join(words)
-                else:
-                    _run(words)
-                    yield "run: " + " ".join(words)
-
-
-def _below(root: Path, path: Path) -> Path:
-    return root / path.relative_to("/")
-
-
-def _write(path: Path, text: str) -> bool:
-    """Write `path` whole or not at all; False when it has this text already."""
-    try:
-        if path.is_symlink():
-            raise InstallError(
-                f"{path} is a symbolic link to {path.readlink()} (masked?); remove it first."
-            )
-        try:
-            present = path.read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            present = None
-        if present == text:
-            return False
-        if present is not None and not present.startswith(MARK):
-            raise InstallError(
-                f"{path} was not written by `mineru-daemon install` and is left alone; "
-                "move it away first."
-            )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, text, durable=True)
-        path.chmod(0o644)
-    except OSError as error:
-        raise StorageError(
-            f"{path} cannot be written: {error.strerror}; check its folder."
-        ) from error
-    return True
-
-
-def _make(base: Path, name: str, owner: Account, mode: int) -> bool:
-    """Make the folder `name` below `base`; False when it exists and belongs to `owner`.
-
-    The folders above belong to a user while root makes this one, so no symbolic link below
-    `base` is followed: it could lead anywhere.
-    """
-    path = base / name
-    try:
-        handle = os.open(base, os.O_DIRECTORY)
-        made = False
-        try:
-            for part in Path(name).parts:
-                try:
-                    os.mkdir(part, 0o700, dir_fd=handle)
-                    made = True
-                except FileExistsError:
-                    made = False
-                inner = os.open(part, os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
-                os.close(handle)
-                handle = inner
-            if made:
-                # Only root can, and needs to, give it to somebody else.
-                if os.geteuid() == 0 and owner.uid is not None and owner.gid is not None:
-                    os.fchown(handle, owner.uid, owner.gid)
-                os.fchmod(handle, mode)
-            found = os.fstat(handle).st_uid
-        finally:
-            os.close(handle)
-    except OSError as error:
-        raise StorageError(
-            f"The folder {path} cannot be made: {error.strerror}; it and the folders above it "
-            "must be folders, not files or symbolic links."
-        ) from error
-    if not made and owner.uid is not None and found != owner.uid:
-        raise InstallError(
-            f"The folder {path} does not belong to {owner.name}; give it to that user: "
-            f"chown {owner.name}: '{path}'"
-        )
-    return made
-
-
-def _run(words: tuple[str, ...]) -> None:
-    shown = " ".join(words)
-    try:
-        done = subprocess.run(
-            words, check=False, capture_output=True, text=True, timeout=_COMMAND_SECONDS
-        )
-    except FileNotFoundError as error:
-        raise InstallError(
-            f"The command {words[0]} does not exist here; the service needs systemd."
-        ) from error
-    except subprocess.TimeoutExpired as error:
-        raise InstallError(
-            f"`{shown}` did not end within {_COMMAND_SECONDS} s; try it yourself."
-        ) from error
-    if done.returncode != 0:
-        said = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
-        raise InstallError(f"`{shown}` failed ({said}); correct that and install again.")

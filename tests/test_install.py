@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mineru_daemon import install
-from mineru_daemon.errors import MineruError, StorageError
-from mineru_daemon.install import Account, Command, File, Folder, InstallError, Plan
+from mineru_daemon.errors import InstallError, MineruError, StorageError
+from mineru_daemon.install_steps import Account, Command, File, Folder, Plan, carry_out
+from mineru_daemon.unit_text import quoted_command, quoted_path
 
 ME = pwd.getpwuid(os.geteuid())
 COMMAND = Path("/opt/mineru-daemon/bin/mineru-daemon")
@@ -57,7 +58,7 @@ def _no_configuration_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 
 def test_unit_and_folders_are_put_in_place(root: Path, plan: Plan) -> None:
-    lines = list(install.carry_out(plan, root))
+    lines = list(carry_out(plan, root))
     unit = root / "etc/systemd/system/mineru.service"
     assert 'ExecStart="/opt/mineru-daemon/bin/mineru-daemon" run\n' in unit.read_text()
     assert "User=me\nGroup=us\n" in unit.read_text()
@@ -71,24 +72,24 @@ def test_unit_and_folders_are_put_in_place(root: Path, plan: Plan) -> None:
 
 
 def test_a_second_run_changes_nothing(root: Path, plan: Plan) -> None:
-    list(install.carry_out(plan, root))
+    list(carry_out(plan, root))
     drop_in = root / "etc/systemd/system/mineru.service.d/override.conf"
     drop_in.parent.mkdir()
     drop_in.write_text("[Service]\nMemoryMax=8G\n")
     (root / "home/me/mineru/inbox").chmod(0o2770)
     before = tree(root)
-    lines = list(install.carry_out(plan, root))
+    lines = list(carry_out(plan, root))
     assert tree(root) == before
     assert not [line for line in lines if line.startswith(("written", "made", "run"))]
 
 
 def test_an_upgrade_replaces_our_unit_and_leaves_the_drop_ins(root: Path, plan: Plan) -> None:
-    list(install.carry_out(plan, root))
+    list(carry_out(plan, root))
     drop_in = root / "etc/systemd/system/mineru.service.d/override.conf"
     drop_in.parent.mkdir()
     drop_in.write_text("[Service]\nMemoryMax=8G\n")
     elsewhere = install.system_plan(myself(), Path("/srv/venv/bin/mineru-daemon"))
-    lines = list(install.carry_out(elsewhere, root))
+    lines = list(carry_out(elsewhere, root))
     assert "written: /etc/systemd/system/mineru.service" in lines
     assert "/srv/venv" in (root / "etc/systemd/system/mineru.service").read_text()
     assert drop_in.read_text() == "[Service]\nMemoryMax=8G\n"
@@ -99,7 +100,7 @@ def test_somebody_elses_unit_is_left_alone(root: Path, plan: Plan) -> None:
     unit.parent.mkdir(parents=True)
     unit.write_text("[Service]\nExecStart=/usr/bin/mine\n")
     with pytest.raises(InstallError, match="was not written by `mineru-daemon install`"):
-        list(install.carry_out(plan, root))
+        list(carry_out(plan, root))
     assert unit.read_text() == "[Service]\nExecStart=/usr/bin/mine\n"
 
 
@@ -108,7 +109,7 @@ def test_a_masked_unit_stays_masked(root: Path, plan: Plan) -> None:
     unit.parent.mkdir(parents=True)
     unit.symlink_to("/dev/null")
     with pytest.raises(InstallError, match="symbolic link"):
-        list(install.carry_out(plan, root))
+        list(carry_out(plan, root))
     assert unit.is_symlink()
 
 
@@ -117,7 +118,7 @@ def test_a_symbolic_link_in_the_home_leads_nowhere(root: Path, plan: Plan) -> No
     target.mkdir(parents=True)
     (root / "home/me/mineru").symlink_to(target)
     with pytest.raises(StorageError, match="symbolic link"):
-        list(install.carry_out(plan, root))
+        list(carry_out(plan, root))
     assert list(target.iterdir()) == []
 
 
@@ -125,13 +126,13 @@ def test_a_folder_of_another_user_is_refused(root: Path) -> None:
     (root / "home/me/mineru").mkdir()
     stranger = Account("me", "us", Path("/home/me"), os.geteuid() + 1, os.getegid())
     with pytest.raises(InstallError, match=r"does not belong to me; .*chown me:"):
-        list(install.carry_out(install.system_plan(stranger, COMMAND), root))
+        list(carry_out(install.system_plan(stranger, COMMAND), root))
 
 
 def test_a_home_that_does_not_exist_is_one_sentence(root: Path) -> None:
     plan = install.system_plan(myself("/home/nobody-here"), COMMAND)
     with pytest.raises(StorageError, match="/home/nobody-here/mineru cannot be made: No such"):
-        list(install.carry_out(plan, root))
+        list(carry_out(plan, root))
 
 
 def test_a_dry_run_prints_everything_and_touches_nothing(
@@ -351,17 +352,17 @@ def test_folders_side_by_side_are_one_mount(folders: list[str], mounts: list[str
     ],
 )
 def test_paths_are_quoted_for_lists_of_paths(path: str, written: str) -> None:
-    assert install.quoted_path(Path(path)) == written
+    assert quoted_path(Path(path)) == written
 
 
 def test_programs_are_quoted_for_exec_start() -> None:
-    assert install.quoted_command(Path("/opt/a b/100%/$x")) == '"/opt/a b/100%%/$x"'
+    assert quoted_command(Path("/opt/a b/100%/$x")) == '"/opt/a b/100%%/$x"'
     for path in ("/opt/o'brien", '/opt/a"b', "/opt/a\\b"):
         with pytest.raises(InstallError, match="quotation mark or backslash"):
-            install.quoted_command(Path(path))
+            quoted_command(Path(path))
 
 
-@pytest.mark.parametrize("quoted", [install.quoted_path, install.quoted_command])
+@pytest.mark.parametrize("quoted", [quoted_path, quoted_command])
 def test_a_line_break_in_a_path_cannot_add_a_setting(quoted: object) -> None:
     assert callable(quoted)
     with pytest.raises(InstallError, match="cannot be written into a unit"):
@@ -378,27 +379,27 @@ def test_a_user_name_with_a_percent_sign_is_no_specifier() -> None:
 def test_a_command_that_fails_is_one_sentence() -> None:
     failing = Command(("sh", "-c", "echo no; echo such >&2; echo luck >&2; exit 3"))
     with pytest.raises(InstallError, match=r"failed \(such luck\); correct that"):
-        list(install.carry_out(Plan((failing,), (), ())))
+        list(carry_out(Plan((failing,), (), ())))
     with pytest.raises(InstallError, match="does not exist here; the service needs systemd"):
-        list(install.carry_out(Plan((Command(("systemctl-is-not-here",)),), (), ())))
+        list(carry_out(Plan((Command(("systemctl-is-not-here",)),), (), ())))
 
 
 def test_without_a_running_systemd_the_reload_is_left_out(tmp_path: Path) -> None:
     step = Command(("systemctl-is-not-here",), needs=tmp_path / "missing")
-    (line,) = install.carry_out(Plan((step,), (), ()))
+    (line,) = carry_out(Plan((step,), (), ()))
     assert line.startswith("not run, because systemd is not running here")
 
 
 def test_below_another_root_no_command_is_run(tmp_path: Path) -> None:
     step = Command(("touch", str(tmp_path / "ran")))
-    list(install.carry_out(Plan((step,), (), ()), tmp_path))
+    list(carry_out(Plan((step,), (), ()), tmp_path))
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_that_cannot_be_written_is_one_sentence(root: Path, plan: Plan) -> None:
     (root / "etc").write_text("a file where a folder should be")
     with pytest.raises(StorageError, match=r"mineru\.service cannot be written: "):
-        list(install.carry_out(plan, root))
+        list(carry_out(plan, root))
 
 
 def test_errors_end_the_command_with_a_code() -> None:

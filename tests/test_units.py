@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mineru_daemon import daemon, errors, install
-from mineru_daemon.install import Account, File, Folder
+from mineru_daemon.install_steps import Account, File, Folder, Plan
 from mineru_daemon.settings import FOLDER_NAMES, Settings
 
 UNITS = Path(install.__file__).parents[1] / "systemd"
@@ -32,7 +32,7 @@ def ask(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, check=False, capture_output=True, text=True)
 
 
-def unit_of(plan: install.Plan) -> str:
+def unit_of(plan: Plan) -> str:
     return next(s.text for s in plan.steps if isinstance(s, File) and s.path.name == install.UNIT)
 
 
