@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mineru_daemon import cpu
+from mineru_daemon import cpu, weights
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import models
 from mineru_daemon.errors import EngineError
 
 PROBE = """
@@ -31,14 +30,14 @@ if len(sys.argv) > 1:
 cpu.limit_libraries(plan)
 import numpy as np
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import models
+from mineru_daemon import weights
 
 def cpu_seconds():
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 
-weights = models.locate()
-sessions = [Session(weights.detection, plan), Session(weights.recognition, plan)]
+models = (weights.DETECTION, weights.RECOGNITION)
+sessions = [Session(weights.locate(name), plan) for name in models]
 sessions[0].run({"x": np.zeros((1, 3, 64, 64), np.float32)})
 sessions[1].run({"x": np.zeros((1, 3, 48, 320), np.float32)})
 before = cpu_seconds()
@@ -142,11 +141,6 @@ def test_no_socket_is_opened_and_telemetry_is_off(two_threads: dict[str, Any]) -
     assert two_threads["telemetry"] == "1"
 
 
-def test_the_wheel_that_carries_the_weights_is_not_imported(two_threads: dict[str, Any]) -> None:
-    assert "onnxruntime" in two_threads["modules"]
-    assert "rapidocr" not in two_threads["modules"]
-
-
 class Overlap:
     """Stands in for ONNX Runtime's sessions and counts those that work together."""
 
@@ -164,7 +158,7 @@ class Overlap:
 
 def test_one_session_of_the_process_works_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     overlap = Overlap()
-    sessions = [Session(models.locate().detection, cpu.plan_threads(1)) for _ in range(3)]
+    sessions = [Session(weights.locate(weights.DETECTION), cpu.plan_threads(1)) for _ in range(3)]
     for session in sessions:
         monkeypatch.setattr(session, "_session", overlap)
     threads = [threading.Thread(target=session.run, args=({},)) for session in sessions]
@@ -187,7 +181,7 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(
 
 
 def test_a_model_that_fails_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
-    session = Session(models.locate().detection, cpu.plan_threads(1))
+    session = Session(weights.locate(weights.DETECTION), cpu.plan_threads(1))
     with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_small\.onnx failed: [^\n]+$"):
         session.run({"x": np.zeros((1, 7, 64, 64), np.float32)})
     assert capfd.readouterr().err == ""

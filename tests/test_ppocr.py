@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from mineru_daemon import cpu
 from mineru_daemon.documents import Limits, Rendering, open_document
 from mineru_daemon.engines.base import Engine, PageReading
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import detection, models, recognition
+from mineru_daemon.engines.ppocr import detection, recognition
 from mineru_daemon.engines.ppocr.engine import PPOCREngine
 from mineru_daemon.errors import CancelledError, EngineError
 from mineru_daemon.reading import read_page
@@ -239,26 +238,6 @@ def test_timings_name_the_stages(engine: PPOCREngine) -> None:
         "postprocess",
     }
     assert all(seconds >= 0 for seconds in timings.values())
-
-
-def test_a_missing_wheel_is_one_sentence() -> None:
-    with pytest.raises(EngineError, match="no_such_wheel"):
-        models.locate("no_such_wheel")
-
-
-def test_a_missing_weight_file_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "gutted_wheel").mkdir()
-    (tmp_path / "gutted_wheel" / "__init__.py").touch()
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(EngineError, match=r"PP-OCRv6_det_small\.onnx is missing"):
-        models.locate("gutted_wheel")
-
-
-def test_the_wheel_is_found_without_importing_it() -> None:
-    models.locate()
-    assert "rapidocr" not in sys.modules
 
 
 def test_a_model_without_characters_is_refused() -> None:

@@ -12,6 +12,12 @@ from mineru_daemon.errors import EngineError
 
 FOLDER = Path(__file__).parent
 
+DETECTION = "PP-OCRv6_det_small.onnx"
+"""Where lines of text are."""
+
+RECOGNITION = "PP-OCRv6_rec_small.onnx"
+"""What they say."""
+
 LAYOUT = "layout_cdla.onnx"
 """Regions of a page: PicoDet, ten classes of CDLA."""
 

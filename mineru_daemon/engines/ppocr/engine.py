@@ -20,7 +20,6 @@ from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import (
     digital,
     line_reader,
-    models,
     orientation,
     recognition,
     structure,
@@ -64,7 +63,6 @@ class PPOCREngine:
         min_text_score: float = line_reader.MIN_TEXT_SCORE,
         pdf_mode: PdfMode = "auto",
         spinning: bool = False,
-        text_weights: models.Weights | None = None,
     ) -> None:
         """Load the models. Sizes are longest sides in pixels.
 
@@ -77,7 +75,6 @@ class PPOCREngine:
         cv2.setNumThreads(1)
         self._lines = LineReader(
             plan,
-            text_weights or models.locate(),
             detection_pixels=detection_pixels,
             min_text_score=min_text_score,
             spinning=spinning,

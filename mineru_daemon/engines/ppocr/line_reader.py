@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mineru_daemon import cpu
+from mineru_daemon import cpu, weights
 from mineru_daemon.engines.base import Progress
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import detection, models, recognition
+from mineru_daemon.engines.ppocr import detection, recognition
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.timing import Timings, timed
@@ -36,7 +36,6 @@ class LineReader:
     def __init__(
         self,
         plan: cpu.ThreadPlan,
-        weights: models.Weights,
         *,
         detection_pixels: int = DETECTION_PIXELS,
         min_text_score: float = MIN_TEXT_SCORE,
@@ -47,8 +46,8 @@ class LineReader:
         Lines are searched for on `detection_pixels` (width times height) and dropped if
         their score is below `min_text_score`. Raises `EngineError`.
         """
-        self._detection = Session(weights.detection, plan, spinning=spinning)
-        self._recognition = Session(weights.recognition, plan, spinning=spinning)
+        self._detection = Session(weights.locate(weights.DETECTION), plan, spinning=spinning)
+        self._recognition = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
         self._detector = detection.Detector(self._detection, detection_pixels)
         self._recogniser = recognition.Recogniser(self._recognition)
         self._min_text_score = min_text_score
