@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 import pytest
 from PIL import Image
@@ -38,6 +39,7 @@ class Desk:
 
     def after(self, seconds):
         """Look now and again when this time has passed; names that were offered in all."""
+        self.now += 0.2  # no listing follows another one at once
         self.inbox.hint(None)
         self.inbox.step(self.now)
         self.now += seconds
@@ -243,6 +245,23 @@ def test_a_backlog_beyond_the_window_is_served_in_order_to_its_end(desk, monkeyp
     for _ in range(8):
         one.after(3)
     assert [job.name for job in one.jobs] == [f"{n:02}.png" for n in range(23)]
+
+
+def test_a_flood_of_events_does_not_make_listings_follow_each_other(desk, monkeypatch):
+    one = desk()
+    listings = []
+    monkeypatch.setattr(one.inbox, "_files", lambda _folder: iter(slow_listing()))
+
+    def slow_listing():
+        listings.append(1)
+        time.sleep(0.05)
+        return []
+
+    for step in range(20):
+        one.inbox.hint(None)
+        wait = one.inbox.step(one.now + step * 0.02)
+        assert wait > 0
+    assert 1 <= len(listings) <= 2
 
 
 def test_stuck_files_do_not_fill_the_window(desk, monkeypatch):
