@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import sys
 import threading
 from pathlib import Path
 
@@ -232,7 +231,6 @@ def test_documents_can_be_read_by_two_threads_at_once(tmp_path: Path) -> None:
     assert not failures
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
 def test_files_are_closed(tmp_path: Path) -> None:
     descriptors = Path("/proc/self/fd")
     before = len(list(descriptors.iterdir()))
