@@ -1,0 +1,1 @@
+"""From a checkpoint to the graphs of a model folder, without torch."""
