@@ -51,6 +51,13 @@ class EngineError(MineruError):
     exit_code = EX_SOFTWARE
 
 
+class ModelError(EngineError):
+    """A checkpoint or a model folder is missing, damaged or of another kind."""
+
+    code = "model"
+    exit_code = EX_DATAERR
+
+
 class CancelledError(MineruError):
     """Work on a page was given up because the daemon is stopping."""
 

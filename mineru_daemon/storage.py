@@ -19,10 +19,11 @@ from typing import IO, NamedTuple
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 """linux/fs.h, renameat2(2)."""
 
 _NO_RENAMEAT2 = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
-"""What kernels and file systems without RENAME_NOREPLACE answer."""
+"""What kernels and file systems without the flags of renameat2 answer."""
 
 _COPY_CHUNK = 1 << 20
 
@@ -57,23 +58,40 @@ def rename_noreplace(source: Path, target: Path) -> None:
     Atomic where the file system knows RENAME_NOREPLACE; elsewhere (some network and
     FUSE file systems) there is a gap between look and rename.
     """
-    renameat2 = getattr(_libc, "renameat2", None)
-    if renameat2 is not None:
-        result = renameat2(
-            _AT_FDCWD,
-            os.fsencode(source),
-            _AT_FDCWD,
-            os.fsencode(target),
-            ctypes.c_uint(_RENAME_NOREPLACE),
-        )
-        if result == 0:
-            return
-        number = ctypes.get_errno()
-        if number not in _NO_RENAMEAT2:
-            raise OSError(number, os.strerror(number), str(source), None, str(target))
+    if _renameat2(source, target, _RENAME_NOREPLACE):
+        return
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     source.rename(target)
+
+
+def exchange(fresh: Path, present: Path) -> None:
+    """Let two folders of one parent take each other's name.
+
+    Atomic where the file system knows RENAME_EXCHANGE: at every instant one of the two
+    lies at `present`. Elsewhere there is nothing for a moment, and a death in it leaves
+    what was there at the name `fresh` + `.old`.
+    """
+    if _renameat2(fresh, present, _RENAME_EXCHANGE):
+        return
+    aside = fresh.with_name(fresh.name + ".old")
+    present.rename(aside)
+    fresh.rename(present)
+    aside.rename(fresh)
+
+
+def _renameat2(source: Path, target: Path, flag: int) -> bool:
+    """Rename as `flag` says; False where system or file system do not know it."""
+    renameat2 = getattr(_libc, "renameat2", None)
+    if renameat2 is None:
+        return False
+    where = (_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target))
+    if renameat2(*where, ctypes.c_uint(flag)) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_RENAMEAT2:
+        return False
+    raise OSError(number, os.strerror(number), str(source), None, str(target))
 
 
 def fsync_folder(folder: Path) -> None:
@@ -112,10 +130,16 @@ def replace_text(path: Path, text: str, durable: bool) -> None:
         fsync_folder(path.parent)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of the file's content, in hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def digest(path: Path, progress: Callable[[int], object] | None = None) -> str:
+    """SHA-256 of the file's content, in hex. `progress` is told the bytes of each step."""
+    found = hashlib.sha256()
+    buffer = memoryview(bytearray(_COPY_CHUNK))
+    with path.open("rb", buffering=0) as stream:
+        while size := stream.readinto(buffer):
+            found.update(buffer[:size])
+            if progress is not None:
+                progress(size)
+    return found.hexdigest()
 
 
 def copy_durably(source: Path, target: Path) -> str:
