@@ -7,6 +7,7 @@ the documents, `process` runs the daemon. Nothing here is used by the daemon its
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 
@@ -33,6 +34,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     overhead = benchmark("overhead", _overhead, "What a small file costs besides the engine.")
     overhead.add_argument("--files", type=int, default=20, metavar="N", help="default 20")
 
+    checkpoint = benchmark(
+        "checkpoint", _checkpoint, "Make a random checkpoint of MinerU2.5-2509-1.2B's shapes."
+    )
+    checkpoint.add_argument("folder", type=Path, metavar="FOLDER", help="a new one; 2.3 GB")
+    checkpoint.add_argument("--seed", type=int, default=0, metavar="N", help="default 0")
+    checkpoint.add_argument(
+        "--outliers",
+        type=float,
+        default=1.0,
+        metavar="N",
+        help="how many times larger a few channels of each linear layer's input are; default 1",
+    )
+    checkpoint.add_argument(
+        "--balanced",
+        action="store_true",
+        help="divide the weights that read an outlier channel by the same factor",
+    )
+
 
 def _kills(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import kills
@@ -56,3 +75,9 @@ def _overhead(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import overhead
 
     return overhead.run(options.files)
+
+
+def _checkpoint(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import random_checkpoint
+
+    return random_checkpoint.run(options.folder, options.seed, options.outliers, options.balanced)
