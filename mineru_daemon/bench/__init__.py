@@ -46,11 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="how many times larger a few channels of each linear layer's input are; default 1",
     )
-    checkpoint.add_argument(
-        "--balanced",
-        action="store_true",
-        help="divide the weights that read an outlier channel by the same factor",
-    )
 
 
 def _kills(options: argparse.Namespace) -> int:
@@ -80,4 +75,4 @@ def _overhead(options: argparse.Namespace) -> int:
 def _checkpoint(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import random_checkpoint
 
-    return random_checkpoint.run(options.folder, options.seed, options.outliers, options.balanced)
+    return random_checkpoint.run(options.folder, options.seed, options.outliers)
