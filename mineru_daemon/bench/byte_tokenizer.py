@@ -8,7 +8,7 @@ published ids; only its words mean nothing. Needs the standard library alone.
 from __future__ import annotations
 
 import json
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from string import ascii_lowercase
 
@@ -145,18 +145,19 @@ def tokenizer() -> dict[str, object]:
 def entries() -> tuple[list[str], list[str]]:
     """The ordinary entries by id, and the merges ("left right") that make those of two or more.
 
-    Single bytes, then all pairs of bytes, then words of three and four lower-case letters
-    until the vocabulary is full.
+    Single bytes, then pairs of printable ASCII, then three and four lower-case letters until
+    the vocabulary is full. So what a model of random weights says is, as with a real
+    vocabulary, nearly always text: llama.cpp's client has every token checked to be UTF-8,
+    and searches the whole vocabulary for another when one is not.
     """
     letters = byte_letters()
     vocabulary = list(letters)
     merges = []
-    pairs = list(product(letters, letters))
-    # Printable pairs first, so that prompts become tokens of two characters and not others.
-    pairs.sort(key=lambda pair: not (pair[0].isascii() and pair[1].isascii()))
-    words = [("".join(two), third) for two in _letter_pairs() for third in ascii_lowercase]
-    longer = ((left, right) for left in _letter_pairs() for right in _letter_pairs())
-    for left, right in (*pairs, *words, *longer):
+    printable = [letters[byte] for byte in range(0x20, 0x7F)]
+    pairs = [left + right for left, right in product(ascii_lowercase, ascii_lowercase)]
+    for left, right in chain(
+        product(printable, printable), product(pairs, ascii_lowercase), product(pairs, pairs)
+    ):
         if len(vocabulary) == ORDINARY:
             break
         vocabulary.append(left + right)
@@ -173,7 +174,3 @@ def byte_letters() -> list[str]:
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = [byte for byte in range(256) if byte not in printable]
     return [chr(byte if byte in printable else 0x100 + others.index(byte)) for byte in range(256)]
-
-
-def _letter_pairs() -> list[str]:
-    return [left + right for left, right in product(ascii_lowercase, ascii_lowercase)]
