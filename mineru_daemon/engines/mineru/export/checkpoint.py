@@ -21,6 +21,7 @@ from mineru_daemon.engines.mineru.architecture import Architecture
 from mineru_daemon.engines.mineru.export.weight_file import (
     LFS_POINTER,
     Array,
+    Dtype,
     Float,
     WeightFile,
     lfs_pointer,
@@ -70,7 +71,7 @@ class Checkpoint:
         file, stored = self._places[name]
         return file.tensor(stored)
 
-    def raw(self, name: str) -> tuple[Array, str]:
+    def raw(self, name: str) -> tuple[Array, Dtype]:
         """A memory-mapped view of a tensor, and its dtype: bfloat16 (as uint16), float16 or
         float32. Valid while the checkpoint is open."""
         file, stored = self._places[name]

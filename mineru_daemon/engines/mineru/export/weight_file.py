@@ -15,7 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,8 @@ _LENGTH_BYTES = 8
 _STORED = {"BF16": np.uint16, "F16": np.float16, "F32": np.float32}
 """NumPy has no bfloat16; its bits are the upper half of a float32's."""
 
-_NAMES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
+Dtype = Literal["bfloat16", "float16", "float32"]
+_NAMES: dict[str, Dtype] = {"BF16": "bfloat16", "F16": "float16", "F32": "float32"}
 
 _FORGET_FROM_BYTES = 1 << 20
 
@@ -80,7 +81,7 @@ class WeightFile:
         with contextlib.suppress(BufferError):
             self._map.close()
 
-    def raw(self, name: str) -> tuple[Array, str]:
+    def raw(self, name: str) -> tuple[Array, Dtype]:
         """A view of a tensor as it is stored, and its dtype: bfloat16 (as uint16), float16
         or float32."""
         entry = self.entries[name]
