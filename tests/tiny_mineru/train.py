@@ -1,0 +1,300 @@
+"""Teaches the tiny checkpoint its pages: `cd tests && python -m tiny_mineru.train FOLDER`.
+
+Same seed, same steps: about half an hour on one core of 2024, with torch and transformers.
+The targets are the true blocks of `pages`, the crops are cut by the official client's own code
+from the true boxes; boxes, light, grain and scale are varied a little, and the weights are
+shaken by as much as rounding to four bits would, so that what is read here is also read
+after a small change of pixels or of precision.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mineru_vl_utils.mineru_client import DEFAULT_PROMPTS, MinerUClientHelper
+from mineru_vl_utils.structs import ContentBlock
+from PIL import Image
+from tokenizers import Tokenizer
+from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from tiny_mineru.folder_format import train_tokenizer, write_settings, write_weights
+from tiny_mineru.pages import Block, Page, pages
+from tiny_mineru.reference import load_processor
+
+SEED = 20
+
+LAYOUT_SIZE = 1036
+"""Width and height of the page for layout detection, in pixels (the official client's)."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training."""
+
+    steps: int
+    crops: int
+    """Crops seen per step, next to one whole page."""
+    layout_sizes: tuple[int, ...]
+    """Edge of the whole page in pixels; one is drawn per step."""
+    shaking: float
+    """Noise on the weights of each matrix, relative to their standard deviation."""
+
+
+PHASES = (
+    # A small page costs a twentieth of a full one and already shows which page it is.
+    Phase(steps=700, crops=10, layout_sizes=(504,), shaking=0.0),
+    Phase(steps=360, crops=8, layout_sizes=(756, 896, 1036, 1036), shaking=0.1),
+)
+PEAK_RATE = 1.5e-3
+WARM_UP = 60
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture, the question and what is to be written."""
+
+    image: Image.Image
+    prompt: str
+    answer: str
+
+
+def all_texts() -> list[str]:
+    """Every question and every answer: what the tokenizer learns its merges from."""
+    texts = ["system\nYou are a helpful assistant.", "user\n", "assistant\n"]
+    texts += sorted({prompt for prompt in DEFAULT_PROMPTS.values() if prompt})
+    for page in pages():
+        texts.append(page.layout)
+        texts += [answer for block in page.blocks if (answer := block_answer(block))]
+    return texts
+
+
+def block_answer(block: Block) -> str | None:
+    """What the model writes for a block's crop, image analysis included."""
+    return block.answer or (block.analysis.answer if block.analysis else None)
+
+
+def official_helper(layout_size: int = LAYOUT_SIZE) -> Any:
+    """The client's code that prepares pictures, with its default settings."""
+    return MinerUClientHelper(
+        backend="transformers",
+        prompts=DEFAULT_PROMPTS,
+        sampling_params={},
+        layout_image_size=(layout_size, layout_size),
+        min_image_edge=28,
+        max_image_edge_ratio=50,
+        simple_post_process=False,
+        handle_equation_block=True,
+        abandon_list=False,
+        abandon_paratext=False,
+        image_analysis=True,
+        debug=False,
+    )
+
+
+def layout_example(page: Page, size: int = LAYOUT_SIZE) -> Example:
+    """The whole page and its blocks."""
+    image = official_helper(size).prepare_for_layout(page.image)
+    return Example(image, DEFAULT_PROMPTS["[layout]"], page.layout)
+
+
+def crop_examples(page: Page, dice: np.random.Generator | None = None) -> list[Example]:
+    """The crops that the client asks about; with dice, boxes are moved by a few thousandths."""
+    blocks = []
+    for block in page.blocks:
+        box = np.array(block.box)
+        if dice is not None:
+            box = np.clip(box + dice.integers(-3, 4, 4), 0, 1000)
+        blocks.append(ContentBlock(block.type, [int(v) / 1000 for v in box], block.angle))
+    helper = official_helper()
+    images, prompts, _, indices = helper.prepare_for_extract(page.image, blocks)
+    answers = [block_answer(page.blocks[index]) for index in indices]
+    return [
+        Example(image, prompt, answer)
+        for image, prompt, answer in zip(images, prompts, answers, strict=True)
+        if answer is not None
+    ]
+
+
+def varied(example: Example, dice: np.random.Generator, rescale: bool) -> Example:
+    """The same picture in another light, with grain, and in another size."""
+    image = example.image
+    if rescale and dice.random() < 0.5:
+        factor = dice.uniform(0.75, 1.25)
+        size = (math.ceil(image.width * factor), math.ceil(image.height * factor))
+        image = official_helper().resize_by_need(image.resize(size, Image.Resampling.BICUBIC))
+    pixels = np.asarray(image, np.float32)
+    contrast, light = dice.uniform(0.9, 1.1), dice.uniform(-12, 12)
+    grain = dice.standard_normal(pixels.shape, np.float32) * dice.uniform(0, 4)
+    pixels = np.clip((pixels - 128) * contrast + 128 + light + grain, 0, 255)
+    return Example(Image.fromarray(pixels.astype(np.uint8)), example.prompt, example.answer)
+
+
+def encode(examples: list[Example], model: Any, processor: Any) -> dict[str, torch.Tensor]:
+    """A batch for the model: all examples in one row, each with positions from 0.
+
+    Positions that begin anew keep the examples apart; only the answers count for the loss.
+    """
+    tokenizer = processor.tokenizer
+    parts: list[dict[str, torch.Tensor]] = []
+    for example in examples:
+        messages = [
+            {"role": "system", "content": "You are a helpful assistant."},
+            {
+                "role": "user",
+                "content": [{"type": "image"}, {"type": "text", "text": example.prompt}],
+            },
+        ]
+        text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        asked = processor(text=[text], images=[example.image], return_tensors="pt")
+        answer = tokenizer([example.answer + "<|im_end|>"], return_tensors="pt")["input_ids"]
+        ids = torch.cat([asked["input_ids"], answer], 1)
+        kinds = (ids == processor.image_token_id).int()
+        grid = asked["image_grid_thw"]
+        picture_positions, _ = model.model.get_rope_index(ids, kinds, grid)
+        plain_positions = torch.arange(ids.shape[1])[None, None]
+        parts.append(
+            {
+                "input_ids": ids,
+                "mm_token_type_ids": kinds,
+                "position_ids": torch.cat([plain_positions, picture_positions]),
+                "pixel_values": asked["pixel_values"],
+                "image_grid_thw": grid,
+                "labels": torch.cat([torch.full_like(asked["input_ids"], -100), answer], 1),
+            }
+        )
+    along = {"pixel_values": 0, "image_grid_thw": 0}
+    return {
+        name: torch.cat([part[name] for part in parts], along.get(name, -1)) for name in parts[0]
+    }
+
+
+def answer_logits(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits [tokens, vocabulary] in front of each token of the answers, and these tokens."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    targets = batch["labels"][:, 1:]
+    logits = model(**inputs, use_cache=False).logits[:, :-1]
+    wanted = targets >= 0
+    return logits[wanted], targets[wanted]
+
+
+@contextmanager
+def shaken(model: torch.nn.Module, amount: float) -> Iterator[None]:
+    """Inside, every matrix carries noise; outside it is what it was."""
+    kept = []
+    for parameter in model.parameters():
+        if amount and parameter.ndim > 1:
+            kept.append((parameter, parameter.detach().clone()))
+            with torch.no_grad():
+                parameter.add_(torch.randn_like(parameter) * parameter.std() * amount)
+    yield
+    with torch.no_grad():
+        for parameter, value in kept:
+            parameter.copy_(value)
+
+
+def rate(step: int, steps: int) -> float:
+    """Learning rate: a short rise, then half a cosine down to a fiftieth."""
+    if step < WARM_UP:
+        return PEAK_RATE * (step + 1) / WARM_UP
+    done = (step - WARM_UP) / (steps - WARM_UP)
+    return PEAK_RATE * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def train(model: Any, processor: Any, phases: tuple[Phase, ...]) -> None:
+    """Run the phases; prints the loss per token now and then."""
+    dice = np.random.default_rng(SEED)
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}],
+        betas=(0.9, 0.98),
+    )
+    plan = [phase for phase in phases for _ in range(phase.steps)]
+    started = time.monotonic()
+    seen: list[tuple[float, float]] = []
+    for step, phase in enumerate(plan):
+        crops: list[Example] = []
+        order: list[Page] = []
+        while len(crops) < phase.crops:
+            # Two crops of a page at a time, so that a step sees several pages.
+            if not order:
+                order = [pages()[i] for i in dice.permutation(len(pages()))]
+            offered = crop_examples(order.pop(), dice)
+            chosen = dice.permutation(len(offered))[:2]
+            crops += [varied(offered[i], dice, rescale=True) for i in chosen]
+        size = int(dice.choice(phase.layout_sizes))
+        whole = varied(layout_example(pages()[step % len(pages())], size), dice, rescale=False)
+        losses = []
+        with shaken(model, phase.shaking):
+            for examples in (crops, [whole]):
+                logits, targets = answer_logits(model, encode(examples, model, processor))
+                loss = torch.nn.functional.cross_entropy(logits, targets)
+                loss.backward()
+                losses.append(loss.item())
+        seen.append((losses[0], losses[1]))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = rate(step, len(plan))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if (step + 1) % 20 == 0 or step + 1 == len(plan):
+            crop_loss, layout_loss = (sum(column) / len(seen) for column in zip(*seen, strict=True))
+            print(
+                f"step {step + 1}/{len(plan)}  crops {crop_loss:.4f}  layout {layout_loss:.4f}  "
+                f"{time.monotonic() - started:.0f} s",
+                flush=True,
+            )
+            seen.clear()
+
+
+def smallest_margins(model: Any, processor: Any) -> dict[str, float]:
+    """Per page, by how many logits the right token leads where it leads least."""
+    margins = {}
+    for page in pages():
+        least = math.inf
+        for example in (layout_example(page), *crop_examples(page)):
+            with torch.no_grad():
+                logits, targets = answer_logits(model, encode([example], model, processor))
+            right = logits.gather(1, targets[:, None])[:, 0]
+            others = logits.scatter(1, targets[:, None], -math.inf).max(1).values
+            least = min(least, (right - others).min().item())
+        margins[page.name] = least
+    return margins
+
+
+def new_model(folder: Path, tokenizer: Tokenizer) -> tuple[Any, Any]:
+    """Model with fresh weights and processor; writes the folder's settings."""
+    write_settings(folder, tokenizer)
+    torch.manual_seed(SEED)
+    model = Qwen2VLForConditionalGeneration(Qwen2VLConfig.from_pretrained(folder))
+    return model.float(), load_processor(folder)
+
+
+def main() -> None:
+    """Train and write the folder."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
+    # One thread: sums are formed in one order, and half an hour is bearable.
+    torch.set_num_threads(1)
+    model, processor = new_model(folder, train_tokenizer(all_texts()))
+    train(model, processor, PHASES)
+    write_weights(folder, model.state_dict())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(parameter.to(torch.bfloat16))
+    for name, margin in smallest_margins(model, processor).items():
+        print(f"{name}: smallest lead {margin:.2f}")
+
+
+if __name__ == "__main__":
+    main()
