@@ -49,6 +49,7 @@ _RENAMED = (("model.language_model.", "model."), ("model.visual.", "visual."))
 _BUFFERS = ("rotary_emb.inv_freq", "rotary_pos_emb.inv_freq")
 """Computed, not learnt; old versions of transformers wrote them all the same."""
 
+_SHARD = re.compile(r"[\w-][\w.-]*\.safetensors")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -277,7 +278,7 @@ def _shards(index: Path) -> list[Path]:
         raise ModelError(f"{index} is damaged (no weight_map); download it again.")
     paths = []
     for name in sorted({str(one) for one in names.values()}):
-        if Path(name).name != name:
+        if not _SHARD.fullmatch(name):
             raise ModelError(f"{index} is damaged (it names {name!r}); download it again.")
         if not (index.parent / name).exists():
             raise ModelError(
