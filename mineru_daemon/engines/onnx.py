@@ -14,19 +14,22 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
 from mineru_daemon import cpu
-from mineru_daemon.errors import EngineError
+from mineru_daemon.errors import EngineError, MineruError
 
 Array = npt.NDArray[Any]
 
 LOG_FATAL = 4
 """ONNX Runtime's quietest severity. Its errors reach us as exceptions."""
+
+WATCH_SECONDS = 0.5
+"""Between two calls of the watcher of a long run."""
 
 _running = threading.Lock()
 """Held by the one session that works; see the module's docstring."""
@@ -35,11 +38,14 @@ _running = threading.Lock()
 class Session:
     """A loaded model. Raises `EngineError` if the model cannot be loaded or run."""
 
-    def __init__(self, model: Path, plan: cpu.ThreadPlan, *, spinning: bool = False) -> None:
+    def __init__(
+        self, model: Path, plan: cpu.ThreadPlan, *, spinning: bool = False, arena: bool = True
+    ) -> None:
         """Load `model`; its pool has `plan.intra` threads, the caller's among them.
 
         `spinning` lets threads wait actively within a run (lower latency, more CPU),
-        never between runs.
+        never between runs. An `arena` keeps the memory of a run for the next one: for
+        short runs of like size; without, all of it is given back after each run.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -49,13 +55,14 @@ class Session:
         options.inter_op_num_threads = plan.inter
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.enable_cpu_mem_arena = True
+        options.enable_cpu_mem_arena = arena
         options.enable_mem_pattern = False
         options.log_severity_level = LOG_FATAL
         for pool in ("intra_op", "inter_op"):
             options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._name = model.name
+        self._run_options = runtime.RunOptions
         try:
             self._session: Any = runtime.InferenceSession(
                 str(model), options, providers=["CPUExecutionProvider"]
@@ -87,17 +94,61 @@ class Session:
             raise EngineError(f"The model {self._name} failed: {_reason(error)}") from error
         return results
 
-    def run_bound(self, binding: Any) -> None:
-        """Run the model on an `IOBinding` made from `native`."""
+    def run_bound(self, binding: Any, watch: Callable[[], object] | None = None) -> None:
+        """Run the model on an `IOBinding` made from `native`.
+
+        `watch` is called again and again while a long run lasts; what it raises ends the
+        run (after the operator that is being computed) and is raised here.
+        """
         try:
             with _running:
-                self._session.run_with_iobinding(binding)
+                if watch is None:
+                    self._session.run_with_iobinding(binding)
+                else:
+                    self._run_watched(binding, watch)
+        except MineruError:
+            raise
         except Exception as error:
             raise EngineError(f"The model {self._name} failed: {_reason(error)}") from error
+
+    def _run_watched(self, binding: Any, watch: Callable[[], object]) -> None:
+        """Run in another thread; this one has nothing to do but to watch."""
+        options = self._run_options()
+        failure: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                self._session.run_with_iobinding(binding, options)
+            except BaseException as error:
+                failure.append(error)
+
+        thread = threading.Thread(target=run, name="onnx")
+        thread.start()
+        try:
+            while thread.is_alive():
+                watch()
+                thread.join(WATCH_SECONDS)
+        except BaseException:
+            options.terminate = True
+            raise
+        finally:
+            thread.join()
+        if failure:
+            raise failure[0]
 
     def close(self) -> None:
         """Give the model's memory and threads back; the session cannot be used again."""
         self._session = None
+
+
+def on_cpu(array: Array) -> Any:
+    """An `OrtValue` that is the memory of `array` (contiguous), not a copy of it.
+
+    The array must live as long as the binding that the value is put into.
+    """
+    from onnxruntime import OrtValue
+
+    return OrtValue.ortvalue_from_numpy(array)
 
 
 @functools.cache

@@ -33,7 +33,7 @@ from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
 from mineru_daemon.engines.ppocr.lines import TextLine, confidence
 from mineru_daemon.engines.ppocr.orientation import Orientation
 from mineru_daemon.engines.ppocr.textlayer import PdfMode
-from mineru_daemon.engines.ppocr.timing import Timings, timed
+from mineru_daemon.engines.timing import Timings, timed
 from mineru_daemon.results import Angle, Block, EngineInfo
 
 MAX_IMAGE_SIZE = 0

@@ -17,7 +17,7 @@ from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import detection, recognition
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
 from mineru_daemon.engines.ppocr.lines import TextLine
-from mineru_daemon.engines.ppocr.timing import Timings, timed
+from mineru_daemon.engines.timing import Timings, timed
 
 DETECTION_PIXELS = 960 * 704
 MIN_TEXT_SCORE = 0.5
