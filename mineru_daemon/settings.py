@@ -46,6 +46,7 @@ FOREIGN_ENV = frozenset(
         "MINERU_TOOLS_CONFIG_JSON",
         "MINERU_VIRTUAL_VRAM_SIZE",
         "MINERU_VL_API_KEY",
+        "MINERU_VL_DEBUG_ENABLE",
         "MINERU_VL_MODEL_NAME",
         "MINERU_VL_SERVER",
     }
@@ -180,8 +181,36 @@ class Settings(BaseSettings):
         reload=True,
     )
 
-    engine: Literal["auto", "ppocr"] = _setting(
-        "auto", "Which engine reads: ppocr is the embedded one, auto the best that is installed."
+    engine: Literal["auto", "ppocr", "mineru"] = _setting(
+        "auto",
+        "Which engine reads: ppocr is the embedded one, mineru the vision language model "
+        "MinerU2.5, auto is mineru where its model is installed and ppocr elsewhere.",
+    )
+    model: Folder = _setting(
+        "~/mineru/model", "The model of the engine mineru; `mineru-daemon model pull` puts it here."
+    )
+    preset: Literal["quality", "balanced", "economy"] = _setting(
+        "balanced",
+        "How much the engine mineru sees: quality is what the model's makers show it (the page "
+        "at 1036 x 1036 pixels, then each block as it is), balanced the page at 756 x 756 and "
+        "blocks no larger than their text needs, economy the same with no block above 768.",
+    )
+    image_analysis: bool = _setting(
+        False, "The engine mineru describes images and turns charts into tables; slow."
+    )
+    decode_batch: Annotated[int, Field(ge=1, le=64)] = _setting(
+        8, "Blocks of a page that the engine mineru writes at the same time.", "blocks"
+    )
+    block_tokens: Annotated[int, Field(ge=1)] = _setting(
+        8192,
+        "A block's text is broken off here, with a warning; the engine mineru only.",
+        "tokens",
+    )
+    block_seconds: Annotated[Seconds, Field(gt=0)] = _setting(
+        300.0,
+        "A block's text is broken off after so long a writing, with a warning; the engine "
+        "mineru only.",
+        "seconds",
     )
     pdf_mode: Literal["auto", "text", "ocr"] = _setting(
         "auto",
@@ -190,9 +219,10 @@ class Settings(BaseSettings):
     )
     max_image_size: Annotated[int, Field(ge=0)] = _setting(
         0,
-        "Longest side of the image that the engine sees; larger ones are scaled down "
-        "(LANCZOS), smaller ones never up. 0 is no bound. 768 is the economy preset: 13 % less "
-        "CPU, but 4 of 100 lines of a receipt are lost, and screenshots lose their order.",
+        "Longest side of the image that the engine sees, of the page and with mineru of each "
+        "block too; larger ones are scaled down, smaller ones never up. 0 is no bound. With "
+        "ppocr 768 takes 13 % less CPU, but 4 of 100 lines of a receipt are lost, and "
+        "screenshots lose their order.",
         "pixels",
     )
     min_image_size: Annotated[int, Field(ge=0)] = _setting(
