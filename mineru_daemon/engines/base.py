@@ -55,3 +55,13 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give sessions and memory back."""
         ...
+
+
+def size_warning(width: int, height: int, least: int) -> list[str]:
+    """What is to be said of a page of `width` x `height` pixels below `min_image_size`."""
+    if max(width, height) >= least:
+        return []
+    return [
+        f"The page is only {width} x {height} pixels: text may be missing or misread below "
+        f"{least} pixels on the longer side."
+    ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from mineru_daemon import cpu, weights
 from mineru_daemon.documents import Page, PdfPage
-from mineru_daemon.engines.base import PageReading, Progress
+from mineru_daemon.engines.base import PageReading, Progress, size_warning
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import (
     digital,
@@ -63,13 +63,14 @@ class PPOCREngine:
         min_text_score: float = line_reader.MIN_TEXT_SCORE,
         pdf_mode: PdfMode = "auto",
         spinning: bool = False,
+        reason: str | None = None,
     ) -> None:
         """Load the models. Sizes are longest sides in pixels.
 
         A page larger than `max_image_size` (0: no bound) is read smaller, one smaller
         than `min_image_size` is read with a warning. `pdf_mode` tells whether the text
-        layer of a PDF is used. Raises `EngineError` if weights are missing or cannot be
-        loaded.
+        layer of a PDF is used, `reason` why this engine was chosen. Raises `EngineError` if
+        weights are missing or cannot be loaded.
         """
         # OpenCV has a pool of its own, and its work here is too small for threads.
         cv2.setNumThreads(1)
@@ -93,6 +94,7 @@ class PPOCREngine:
             name="ppocr",
             model="PP-OCRv6 small",
             precision="fp32",
+            reason=reason,
             settings={
                 "max_image_size": max_image_size,
                 "min_image_size": min_image_size,
@@ -177,7 +179,7 @@ class PPOCREngine:
             dpi=rendering.dpi,
             rotation=_added(page.rotation, angle),
             confidence=confidence(lines),
-            warnings=[*page.warnings, *self._size_warning(width, height)],
+            warnings=[*page.warnings, *size_warning(width, height, self._min_image_size)],
             timings=dict(timings),
         )
 
@@ -223,14 +225,6 @@ class PPOCREngine:
                 look,
             )
         return block.model_copy(update={"content": table.html, "score": min(table.score, 1.0)})
-
-    def _size_warning(self, width: int, height: int) -> list[str]:
-        if max(width, height) >= self._min_image_size:
-            return []
-        return [
-            f"The page is only {width} x {height} pixels: text may be missing or misread below "
-            f"{self._min_image_size} pixels on the longer side."
-        ]
 
     # --- a page with a text layer --------------------------------------------
 

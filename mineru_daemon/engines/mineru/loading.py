@@ -1,0 +1,76 @@
+"""A model folder -> everything that answers prompts, within the thread plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mineru_daemon import cpu
+from mineru_daemon.engines.mineru import generate, prompt
+from mineru_daemon.engines.mineru.architecture import Architecture
+from mineru_daemon.engines.mineru.decoder import Decoder, Embedding
+from mineru_daemon.engines.mineru.folder import ModelFolder
+from mineru_daemon.engines.mineru.generate import Generator
+from mineru_daemon.engines.mineru.image import ImageProcessor
+from mineru_daemon.engines.mineru.prompt import Tokenizer
+from mineru_daemon.engines.mineru.vision import VisionEncoder
+from mineru_daemon.engines.onnx import Session
+
+SYSTEM_PROMPT = "You are a helpful assistant."
+"""Of the official client; the model was trained with it."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded model. Serves one thread."""
+
+    architecture: Architecture
+    tokenizer: Tokenizer
+    processor: ImageProcessor
+    vision: VisionEncoder
+    decoder: Decoder
+    generator: Generator
+
+    def close(self) -> None:
+        """Give sessions and memory back."""
+        self.vision.close()
+        self.decoder.close()
+
+
+def load(
+    folder: ModelFolder,
+    plan: cpu.ThreadPlan,
+    *,
+    spinning: bool = False,
+    batch: int = generate.BATCH,
+    max_tokens: int | None = None,
+    max_seconds: float | None = None,
+) -> Model:
+    """Load the graphs of a folder; bounds as for `Generator`.
+
+    Raises ModelError for a folder that cannot be used, EngineError where a package is missing.
+    """
+    architecture = Architecture.read(folder.file("config.json"))
+    tokenizer = Tokenizer(folder.path, architecture)
+    processor = ImageProcessor.read(folder.file("preprocessor_config.json"))
+
+    # Images differ in size and are large: an arena would keep room for the largest.
+    def session(graph: str, *, arena: bool) -> Session:
+        return Session(folder.path / graph, plan, spinning=spinning, arena=arena)
+
+    graphs = folder.manifest.graphs
+    vision = VisionEncoder(session(graphs.vision, arena=False), architecture.vision)
+    prefill = session(graphs.prefill, arena=False)
+    decode = session(graphs.decode, arena=True) if graphs.decode else prefill
+    decoder = Decoder(prefill, decode, Embedding(folder), architecture.text)
+    beginning = tokenizer.encode(prompt.chat(SYSTEM_PROMPT, "", image=True))
+    generator = Generator(
+        architecture,
+        vision,
+        decoder,
+        tokenizer.stops,
+        prefix=beginning[: beginning.index(architecture.image_token_id)],
+        batch=batch,
+        max_tokens=max_tokens,
+        max_seconds=max_seconds,
+    )
+    return Model(architecture, tokenizer, processor, vision, decoder, generator)
