@@ -36,6 +36,9 @@ BATCH = 8
 ROOM = 128
 """Tokens of text for which a new row finds place in the cache."""
 
+NEGLIGIBLE = 25.0
+"""Difference to the best logit from which on 150,000 tokens together are below 1e-5."""
+
 Finish = Literal["stop", "length", "time", "loop"]
 """Why a text ended: by itself, at its bound of tokens or of time, or going in circles."""
 
@@ -285,5 +288,7 @@ class Generator:
 
 
 def _logprob(logits: Float, token: int) -> float:
+    """Logarithm of a token's probability; see `NEGLIGIBLE`."""
     best = logits.max()
-    return float(logits[token] - best - np.log(np.exp(logits - best).sum()))
+    near = logits[logits > best - NEGLIGIBLE]
+    return float(logits[token] - best - np.log(np.exp(near - best).sum()))
