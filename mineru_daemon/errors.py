@@ -58,6 +58,13 @@ class ModelError(EngineError):
     exit_code = EX_DATAERR
 
 
+class DownloadError(MineruError):
+    """A checkpoint cannot be fetched from its hub; what came so far is kept."""
+
+    code = "download"
+    exit_code = EX_UNAVAILABLE
+
+
 class CancelledError(MineruError):
     """Work on a page was given up because the daemon is stopping."""
 

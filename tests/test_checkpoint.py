@@ -7,12 +7,14 @@ import math
 import os
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
+from checkpoint_building import SMALL
 from safetensors import safe_open
 
 from mineru_daemon.bench import random_checkpoint
@@ -20,18 +22,6 @@ from mineru_daemon.engines.mineru.export import checkpoint
 from mineru_daemon.errors import EX_DATAERR, ModelError
 from mineru_daemon.storage import digest
 
-SMALL = random_checkpoint.Shapes(
-    hidden=64,
-    layers=2,
-    heads=2,
-    kv_heads=1,
-    intermediate=96,
-    vocabulary=300,
-    rope_sections=(4, 6, 6),
-    vision_width=64,
-    vision_depth=2,
-    vision_heads=2,
-)
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 EMBEDDING = "model.embed_tokens.weight"
@@ -479,11 +469,13 @@ def test_no_weights_at_all(folder):
     assert "has no model.safetensors" in sentence(folder)
 
 
-def test_a_download_that_was_not_finished(folder):
+@pytest.mark.parametrize(
+    "name", ["model.safetensors.0123.part", ".cache/huggingface/download/0123.incomplete"]
+)
+def test_a_download_that_was_not_finished(folder, name):
     (folder / WEIGHTS).unlink()
-    notes = folder / ".cache" / "huggingface" / "download"
-    notes.mkdir(parents=True)
-    (notes / "model.0123.incomplete").write_bytes(b"half")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"half")
     assert "was not finished" in sentence(folder)
 
 
@@ -499,7 +491,7 @@ def test_weights_that_cannot_be_read(folder):
 
 def test_tensors_that_were_read_do_not_stay_in_memory(tmp_path):
     """Resident pages of the file's mapping, after every tensor was read once."""
-    wide = random_checkpoint.Shapes(**{**vars(SMALL), "vocabulary": 200_000})
+    wide = replace(SMALL, vocabulary=200_000)
     path = tmp_path / "wide"
     random_checkpoint.write(path, shapes=wide)
     with checkpoint.opened(path) as opened:

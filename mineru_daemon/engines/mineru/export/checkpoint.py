@@ -251,10 +251,9 @@ def _weight_paths(path: Path) -> list[Path]:
     if (path / INDEX).exists():
         return _shards(path / INDEX)
     names = sorted(one.name for one in path.iterdir())
-    # A link of the hub's cache that leads nowhere is among the names, too.
-    if (path / ".cache/huggingface/download").is_dir() and any(
-        (path / ".cache/huggingface/download").glob("*.incomplete")
-    ):
+    # Of `model pull`, and of the hub's own client.
+    unfinished = [*path.glob("*.part"), *path.glob(".cache/huggingface/download/*.incomplete")]
+    if unfinished:
         raise ModelError(
             f"The download of {path} was not finished, {SINGLE} is missing; run it again."
         )

@@ -1,0 +1,19 @@
+"""Checkpoints for tests that look at files and names, not at what a model reads."""
+
+from __future__ import annotations
+
+from mineru_daemon.bench.random_checkpoint import Shapes
+
+SMALL = Shapes(
+    hidden=64,
+    layers=2,
+    heads=2,
+    kv_heads=1,
+    intermediate=96,
+    vocabulary=300,
+    rope_sections=(4, 6, 6),
+    vision_width=64,
+    vision_depth=2,
+    vision_heads=2,
+)
+"""Of the architecture, with weights of less than a megabyte."""
