@@ -18,6 +18,7 @@ import sysconfig
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from mineru_daemon.errors import InstallError
 from mineru_daemon.install_steps import (
@@ -41,6 +42,8 @@ PARENT = "mineru"
 """All folders lie below this one in the user's home: the sandbox mounts it as one."""
 FOLDERS = {name: str(Settings.model_fields[name].default) for name in FOLDER_NAMES}
 """Setting -> default, which begins with `~/mineru/`."""
+MODEL = str(Settings.model_fields["model"].default)
+"""The same of the model folder, which the service only reads."""
 CONFIG = Path("/etc/mineru/config.toml")
 
 HIDDEN_BY_SANDBOX = tuple(map(Path, ("/root", "/home", "/run/user", "/tmp", "/var/tmp")))  # noqa: S108
@@ -154,12 +157,17 @@ def system_plan(account: Account, command: Path, config: Path | None = None) -> 
     """
     config = config or CONFIG
     folders = folders_of(account, config)
+    mounts = mounts_of(folders.values())
+    models = read_only_of(model_of(account, config), mounts)
     unit = fill(
         template(UNIT),
         COMMAND=quoted_command(command),
         USER=account.name.replace("%", "%%"),
         GROUP=account.group.replace("%", "%%"),
-        FOLDERS=" ".join(map(quoted_path, mounts_of(folders.values()))),
+        FOLDERS=" ".join(map(quoted_path, mounts)),
+        DISKS=" ".join(map(quoted_path, [*mounts, *models])),
+        # It may be fetched later: "-" lets the service start without it.
+        MODEL=" ".join(f"-{quoted_path(model)}" for model in models),
     )
     steps: list[Step] = [File(Path("/etc/systemd/system") / UNIT, unit)]
     advice = []
@@ -181,6 +189,8 @@ def system_plan(account: Account, command: Path, config: Path | None = None) -> 
     steps.append(Command(("systemctl", "daemon-reload"), needs=Path("/run/systemd/system")))
     advice += [
         f"Documents go into {folders['inbox']}, results come to {folders['outbox']}.",
+        "The model MinerU2.5, for better results at more CPU, is fetched by: "
+        f"sudo -Hu {account.name} {command} model pull",
         "Start it: systemctl start mineru (at every boot: systemctl enable mineru; after an "
         "upgrade: systemctl restart mineru)",
     ]
@@ -196,15 +206,39 @@ def system_plan(account: Account, command: Path, config: Path | None = None) -> 
 
 def folders_of(account: Account, config: Path) -> dict[str, Path]:
     """The folders that the daemon will use, by the names of their settings."""
-    try:
-        chosen = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        chosen = {}  # The daemon will say what is wrong with it.
-    # Where "~" leads is the service's user's to say, so the settings' own reading is no help.
+    chosen = _chosen(config)
     return {
-        name: account.home / re.sub("^~/", "", str(chosen.get(name, default)))
-        for name, default in FOLDERS.items()
+        name: _at_home(account, str(chosen.get(name, default))) for name, default in FOLDERS.items()
     }
+
+
+def model_of(account: Account, config: Path) -> Path:
+    """The model folder that the daemon will use; it need not be there."""
+    return _at_home(account, str(_chosen(config).get("model", MODEL)))
+
+
+def _chosen(config: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # The daemon will say what is wrong with it.
+
+
+def _at_home(account: Account, path: str) -> Path:
+    """Where "~" leads is the service's user's to say, so the settings' own reading is no help."""
+    return account.home / re.sub("^~/", "", path)
+
+
+def read_only_of(model: Path, mounts: Iterable[Path]) -> list[Path]:
+    """What is opened for reading besides `mounts` so that `model` is there.
+
+    Nothing where it lies below one of them, as it does by default, unless it is a symbolic
+    link that leads elsewhere.
+    """
+    mounts = list(mounts)
+    opened = [*mounts, *map(Path, map(os.path.realpath, mounts))]
+    places = dict.fromkeys((model, Path(os.path.realpath(model))))
+    return [place for place in places if not any(map(place.is_relative_to, opened))]
 
 
 def mounts_of(folders: Iterable[Path]) -> list[Path]:

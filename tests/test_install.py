@@ -315,6 +315,43 @@ def test_folders_that_the_configuration_names_are_opened(tmp_path: Path) -> None
     assert any(str(inbox) in line for line in plan.advice)
 
 
+def unit_for(config: str, tmp_path: Path) -> str:
+    (tmp_path / "config.toml").write_text(config)
+    plan = install.system_plan(myself(), COMMAND, tmp_path / "config.toml")
+    return next(step.text for step in plan.steps if isinstance(step, File))
+
+
+def test_the_model_needs_no_opening_where_it_lies_by_default(tmp_path: Path) -> None:
+    unit = unit_for("", tmp_path)
+    assert '\nBindReadOnlyPaths=\nBindPaths="/home/me/mineru"\n' in unit
+    assert '\nRequiresMountsFor="/home/me/mineru"\n' in unit
+
+
+def test_a_model_elsewhere_is_opened_for_reading_and_may_come_later(tmp_path: Path) -> None:
+    unit = unit_for('model = "~/models/mineru"\n', tmp_path)
+    assert '\nBindReadOnlyPaths=-"/home/me/models/mineru"\nBindPaths="/home/me/mineru"\n' in unit
+    assert '\nRequiresMountsFor="/home/me/mineru" "/home/me/models/mineru"\n' in unit
+
+
+def test_the_default_model_is_opened_where_all_folders_lie_elsewhere(tmp_path: Path) -> None:
+    names = ("inbox", "outbox", "done", "failed", "spool")
+    unit = unit_for("".join(f'{name} = "/srv/scans/{name}"\n' for name in names), tmp_path)
+    assert '\nBindReadOnlyPaths=-"/home/me/mineru/model"\nBindPaths="/srv/scans"\n' in unit
+
+
+def test_a_model_that_is_a_link_is_opened_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "home" / "mineru").mkdir(parents=True)
+    (tmp_path / "home" / "mineru" / "model").symlink_to(tmp_path / "disk" / "model")
+    mounts = [tmp_path / "home" / "mineru"]
+    model = tmp_path / "home" / "mineru" / "model"
+    assert install.read_only_of(model, mounts) == [tmp_path / "disk" / "model"]
+
+
+def test_the_way_to_the_model_is_told(plan: Plan) -> None:
+    assert any("sudo -Hu me /opt/mineru-daemon/bin/mineru-daemon model pull" in line
+               for line in plan.advice)  # fmt: skip
+
+
 @pytest.mark.parametrize("text", ["inbox = ", "\xff", "colour = 3"])
 def test_a_configuration_that_cannot_be_read_is_the_daemons_business(
     tmp_path: Path, text: str

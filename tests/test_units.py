@@ -59,6 +59,19 @@ def test_systemd_has_nothing_to_say_about_the_system_unit(account: Account, tmp_
 
 
 @needs("systemd-analyze")
+@pytest.mark.parametrize("place", ["/srv/models/mineru", "/home/100 % o'brien/a:b"])
+def test_systemd_has_nothing_to_say_about_a_model_elsewhere(place: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'model = "{place}"\n')
+    file = tmp_path / install.UNIT
+    plan = install.system_plan(ACCOUNTS["a person"], Path("/bin/true"), config)
+    file.write_text(unit_of(plan))
+    assert settings_of(unit_of(plan))["BindReadOnlyPaths"][0].startswith(f'-"{place[:5]}')
+    done = ask("systemd-analyze", "verify", file)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs("systemd-analyze")
 def test_systemd_has_nothing_to_say_about_the_user_unit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +96,8 @@ def test_exit_codes_that_a_restart_cannot_cure_do_not_restart() -> None:
     for user in (False, True):
         unit = settings_of(generated(ACCOUNTS["a person"], user))
         final = set(map(int, unit["RestartPreventExitStatus"][0].split()))
-        assert {errors.EX_USAGE, errors.EX_CONFIG, errors.EX_TEMPFAIL} <= final
+        model = errors.ModelError.exit_code
+        assert {errors.EX_USAGE, errors.EX_CONFIG, errors.EX_TEMPFAIL, model} <= final
         assert errors.EX_SOFTWARE not in final
         assert unit["Restart"] == ["on-failure"]
         assert int(unit["RestartSec"][0]) < 5
@@ -116,6 +130,7 @@ def test_all_default_folders_lie_below_the_one_that_is_mounted(
     # A second path would be a second mount, which rename does not cross.
     assert not {"ReadWritePaths", "StateDirectory"} & set(unit)
     settings = Settings()
+    assert settings.model.parent == Path("/home/alice/mineru")
     for name in FOLDER_NAMES:
         assert getattr(settings, name).parent == Path("/home/alice/mineru")
 
