@@ -40,6 +40,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoints") / "small"
     random_checkpoint.write(path, shapes=SMALL)
     (path / "tokenizer.json").write_text('{"model": {}}')  # the real one has megabytes
+    change_config(path, image_token_id=297, vision_start_token_id=298, vision_end_token_id=299)
     return path
 
 
@@ -484,6 +485,24 @@ def test_weights_that_cannot_be_read(folder):
     (folder / WEIGHTS).unlink()
     (folder / WEIGHTS).mkdir()
     assert f"{folder / WEIGHTS} cannot be read" in sentence(folder)
+
+
+def test_tokens_beyond_the_vocabulary(folder):
+    tokens = [{"id": 299, "content": "<|im_end|>"}, {"id": 300, "content": "<ecel>"}]
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": tokens}))
+    assert f"{folder / 'tokenizer.json'} gives <ecel> the number 300, but" in sentence(folder)
+
+
+@pytest.mark.parametrize("token", ["<ecel>", {"content": "<ecel>"}, {"id": "299"}])
+def test_damaged_tokens(folder, token):
+    (folder / "tokenizer.json").write_text(json.dumps({"added_tokens": [token]}))
+    assert f"{folder / 'tokenizer.json'} is damaged" in sentence(folder)
+
+
+def test_an_image_token_beyond_the_vocabulary(folder):
+    change_config(folder, image_token_id=151655)
+    said = sentence(folder)
+    assert f"{folder / 'config.json'} gives image_token_id the number 151655, but" in said
 
 
 # --- memory -------------------------------------------------------------------

@@ -155,7 +155,9 @@ def opened(path: Path) -> Iterator[Checkpoint]:
         files = tuple(stack.enter_context(WeightFile(one)) for one in _weight_paths(path))
         places = {canonical(name): (file, name) for file in files for name in file.entries}
         _check_tensors(path, architecture, places)
-        yield Checkpoint(path, architecture, _side_files(path), files, places)
+        side_files = _side_files(path)
+        _check_tokens(path, architecture)
+        yield Checkpoint(path, architecture, side_files, files, places)
 
 
 def canonical(name: str) -> str:
@@ -238,6 +240,26 @@ def _check_tensors(
             raise ModelError(
                 f"{file.path} has the tensor {stored}, which {CONFIG} knows nothing of; the two "
                 "do not belong together."
+            )
+
+
+def _check_tokens(path: Path, architecture: Architecture) -> None:
+    """The tokens that tokenizer and settings speak of are in the vocabulary."""
+    tokenizer = path / "tokenizer.json"
+    named = [
+        (path / CONFIG, name, getattr(architecture, name))
+        for name in ("image_token_id", "vision_start_token_id", "vision_end_token_id")
+    ]
+    added = _json(tokenizer).get("added_tokens")
+    for token in added if isinstance(added, list) else []:
+        if not isinstance(token, dict) or not isinstance(token.get("id"), int):
+            raise ModelError(f"{tokenizer} is damaged (added_tokens); download it again.")
+        named.append((tokenizer, str(token.get("content")), token["id"]))
+    for place, name, number in named:
+        if not 0 <= number < architecture.text.vocabulary:
+            raise ModelError(
+                f"{place} gives {name} the number {number}, but there are "
+                f"{architecture.text.vocabulary} tokens; it belongs to another checkpoint."
             )
 
 
