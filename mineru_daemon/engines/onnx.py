@@ -39,9 +39,14 @@ class Session:
     """A loaded model. Raises `EngineError` if the model cannot be loaded or run."""
 
     def __init__(
-        self, model: Path, plan: cpu.ThreadPlan, *, spinning: bool = False, arena: bool = True
+        self,
+        model: Path | bytes,
+        plan: cpu.ThreadPlan,
+        *,
+        spinning: bool = False,
+        arena: bool = True,
     ) -> None:
-        """Load `model`; its pool has `plan.intra` threads, the caller's among them.
+        """Load `model`, a file or its content; its pool has `plan.intra` threads, the caller's among them.
 
         `spinning` lets threads wait actively within a run (lower latency, more CPU),
         never between runs. An `arena` keeps the memory of a run for the next one: for
@@ -61,14 +66,17 @@ class Session:
         for pool in ("intra_op", "inter_op"):
             options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._name = model.name
+        self._name = model.name if isinstance(model, Path) else "in memory"
         self._run_options = runtime.RunOptions
         try:
             self._session: Any = runtime.InferenceSession(
-                str(model), options, providers=["CPUExecutionProvider"]
+                str(model) if isinstance(model, Path) else model,
+                options,
+                providers=["CPUExecutionProvider"],
             )
         except Exception as error:
-            raise EngineError(f"The model {model} cannot be loaded: {_reason(error)}") from error
+            where = model if isinstance(model, Path) else self._name
+            raise EngineError(f"The model {where} cannot be loaded: {_reason(error)}") from error
 
     @property
     def native(self) -> Any:

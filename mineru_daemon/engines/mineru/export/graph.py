@@ -1,25 +1,28 @@
-"""Builds one ONNX graph, its weights streamed to a file beside it.
+"""Builds ONNX graphs, their weights streamed to a file beside them.
 
 Knows nodes, initializers and files; which operators make a model is told by `models`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from onnx import TensorProto, helper, numpy_helper, save_model
+from onnx import TensorProto, helper, numpy_helper
 
 Array = npt.NDArray[Any]
+Made = Array | Callable[[], Array]
+"""A weight, or what makes it if it is not there yet."""
 
-OPSET = 21
-"""Of ONNX: the first whose QuantizeLinear and MatMulNBits-era types ONNX Runtime 1.22 has."""
+OPSET = 24
+"""Of ONNX: the first with TensorScatter, which writes into a key-value cache in place."""
 
-IR_VERSION = 10
+IR_VERSION = 11
+"""Of the file format; the one that came with this opset."""
 
 CONTRIB = "com.microsoft"
 """Domain of ONNX Runtime's own operators; its ContribOperators.md documents them."""
@@ -31,19 +34,33 @@ INLINE_BYTES = 1024
 """Smaller weights stand in the graph itself: ONNX Runtime needs shapes and axes there."""
 
 
-class Graph:
-    """A graph in the making. `save` writes it; left without, its data file is removed."""
+class Weights(Protocol):
+    """Makes the tensors of a graph."""
+
+    def tensor(self, name: str, array: Made) -> Any:
+        """The ONNX tensor that stands for a weight."""
+        ...
+
+
+class InlineWeights:
+    """Weights within the graph itself, which must stay below 2 GB then."""
+
+    def tensor(self, name: str, array: Made) -> Any:
+        """The ONNX tensor with all its numbers."""
+        return numpy_helper.from_array(_made(array), name)
+
+
+class WeightFile:
+    """A file of weights, for one graph or for several that have weights in common.
+
+    A name stands for one array: of the second one by that name nothing is written.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Begin `path`; weights go to `path` + ".data" as they are added."""
-        self._path = path
-        self._data_path = path.with_name(path.name + ".data")
-        self._data = self._data_path.open("wb")
-        self._nodes: list[Any] = []
-        self._initializers: dict[str, Any] = {}
-        self._inputs: list[Any] = []
-        self._outputs: list[Any] = []
-        self._saved = False
+        """Begin the file `path`; graphs that use it must lie beside it."""
+        self._name = path.name
+        self._file = path.open("wb")
+        self._tensors: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -54,9 +71,43 @@ class Graph:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._data.close()
-        if not self._saved:
-            self._data_path.unlink(missing_ok=True)
+        self._file.close()
+
+    def tensor(self, name: str, array: Made) -> Any:
+        """The ONNX tensor that stands for the weight, written into the file or small."""
+        if name not in self._tensors:
+            self._tensors[name] = self._written(name, _made(array))
+        return self._tensors[name]
+
+    def _written(self, name: str, array: Array) -> Any:
+        if array.nbytes < INLINE_BYTES:
+            return numpy_helper.from_array(array, name)
+        tensor = TensorProto()
+        tensor.name = name
+        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+        tensor.dims.extend(array.shape)
+        tensor.data_location = TensorProto.EXTERNAL
+        self._file.write(bytes(-self._file.tell() % ALIGNMENT))
+        place = {"offset": self._file.tell(), "length": array.nbytes}
+        for key, value in {"location": self._name, **place}.items():
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, str(value)
+        self._file.write(array.reshape(-1).view(np.uint8).data)
+        return tensor
+
+
+class Graph:
+    """A graph in the making, until `model` or `save`."""
+
+    FLOAT = TensorProto.FLOAT
+    INT64 = TensorProto.INT64
+
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
+        self._nodes: list[Any] = []
+        self._initializers: dict[str, Any] = {}
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
 
     def input(self, name: str, shape: Sequence[int | str], dtype: npt.DTypeLike = "f4") -> str:
         """Declare an input; names in `shape` are free dimensions."""
@@ -64,39 +115,31 @@ class Graph:
         return name
 
     def output(
-        self, name: str, value: str, shape: Sequence[int | str], dtype: npt.DTypeLike = "f4"
+        self, name: str, value: str, shape: Sequence[int | str] | None, dtype: npt.DTypeLike = "f4"
     ) -> None:
-        """Make `value` an output called `name`."""
+        """Make `value` an output called `name`; a `shape` of None is left open."""
         if value != name:
             self.op("Identity", [value], outputs=[name])
         self._outputs.append(_value(name, shape, dtype))
 
-    def weight(self, name: str, array: Array) -> str:
+    def weight(self, name: str, array: Made) -> str:
         """Add an initializer once; a second one of the same name is the first."""
-        if name in self._initializers:
-            return name
-        array = np.ascontiguousarray(array)
-        if array.nbytes < INLINE_BYTES:
-            tensor = numpy_helper.from_array(array, name)
-        else:
-            tensor = TensorProto()
-            tensor.name = name
-            tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-            tensor.dims.extend(array.shape)
-            tensor.data_location = TensorProto.EXTERNAL
-            self._data.write(bytes(-self._data.tell() % ALIGNMENT))
-            place = {"offset": self._data.tell(), "length": array.nbytes}
-            for key, value in {"location": self._data_path.name, **place}.items():
-                entry = tensor.external_data.add()
-                entry.key, entry.value = key, str(value)
-            self._data.write(array.reshape(-1).view(np.uint8).data)
-        self._initializers[name] = tensor
+        if name not in self._initializers:
+            self._initializers[name] = self._weights.tensor(name, array)
         return name
 
     def constant(self, values: Any, dtype: npt.DTypeLike = "i8") -> str:
         """A small constant, named by its value."""
         array = np.asarray(values, dtype)
         return self.weight(f"const.{array.dtype.str[1:]}.{array.tolist()}", array)
+
+    def number(self, value: float) -> str:
+        """A float32 constant, named by its value."""
+        return self.constant(value, np.float32)
+
+    def made(self, name: str) -> bool:
+        """Whether an operator gives a value of this name."""
+        return any(name in node.output for node in self._nodes)
 
     def op(
         self,
@@ -131,27 +174,29 @@ class Graph:
         )
         return made
 
-    def save(self) -> None:
-        """Write the graph; its weights are in their file already."""
+    def model(self) -> bytes:
+        """The graph as an ONNX model."""
         graph = helper.make_graph(
             self._nodes,
-            self._path.stem,
+            "model",
             self._inputs,
             self._outputs,
             list(self._initializers.values()),
         )
-        versions: Iterable[Any] = (
-            helper.make_opsetid("", OPSET),
-            helper.make_opsetid(CONTRIB, 1),
-        )
-        self._data.close()
-        save_model(
-            helper.make_model(graph, opset_imports=versions, ir_version=IR_VERSION), self._path
-        )
-        self._saved = True
+        versions = (helper.make_opsetid("", OPSET), helper.make_opsetid(CONTRIB, 1))
+        made = helper.make_model(graph, opset_imports=versions, ir_version=IR_VERSION)
+        return bytes(made.SerializeToString())
+
+    def save(self, path: Path) -> None:
+        """Write the graph; its weights are in their file already."""
+        path.write_bytes(self.model())
 
 
-def _value(name: str, shape: Sequence[int | str], dtype: npt.DTypeLike) -> Any:
+def _made(array: Made) -> Array:
+    return np.ascontiguousarray(array() if callable(array) else array)
+
+
+def _value(name: str, shape: Sequence[int | str] | None, dtype: npt.DTypeLike) -> Any:
     return helper.make_tensor_value_info(
-        name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), list(shape)
+        name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape
     )

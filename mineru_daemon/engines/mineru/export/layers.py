@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mineru_daemon.engines.mineru.architecture import TextArchitecture
+
 Float = npt.NDArray[np.float32]
 Source = Callable[[str], Float]
 """Gives a checkpoint's tensor by its canonical name."""
@@ -36,6 +38,21 @@ def vision_layer(source: Source, number: int) -> Layer:
         for part, name in parts.items()
         for kind in ("weight", "bias")
     }
+
+
+def merger(source: Source) -> Layer:
+    """Keys: norm, fc1, fc2; each `.weight` and `.bias`."""
+    parts = {"norm": "ln_q", "fc1": "mlp.0", "fc2": "mlp.2"}
+    return {
+        f"{part}.{kind}": source(f"visual.merger.{name}.{kind}")
+        for part, name in parts.items()
+        for kind in ("weight", "bias")
+    }
+
+
+def head_weight(source: Source, architecture: TextArchitecture) -> Float:
+    """The language-model head [vocabulary, hidden]; often the token embedding once more."""
+    return source("model.embed_tokens.weight" if architecture.tied else "lm_head.weight")
 
 
 def decoder_layer(source: Source, number: int) -> Layer:

@@ -1,0 +1,193 @@
+"""How a linear layer is computed: in float32, from int8 rows, or from blocks of 4 bits.
+
+Each function here is a `models.Linear`, or makes one. Which layer gets which is decided by
+`precision`; what was done to the weights before, by `smoothing`.
+
+int8. Weights have one scale for each output channel. Activations have one for each row
+(token), found anew for every row while the model runs: a row never depends on the other rows
+of its batch, and a token with huge activations does not coarsen the others, as one scale for
+the whole tensor (DynamicQuantizeMatMul) does. CPUs without VNNI add two neighbouring products
+in 16 bits, which saturate: 255 * (127 + 127) is too much for them. Weights therefore use
+`WEIGHT_LEVELS` only, for which that is so rare that it does not show.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from mineru_daemon.engines.mineru.export.graph import CONTRIB, Graph
+from mineru_daemon.engines.mineru.export.layers import Float
+from mineru_daemon.engines.mineru.export.models import Linear
+
+ACTIVATION_LEVELS = 127
+"""Levels of an activation on each side of zero."""
+
+ACTIVATION_ZERO = 128
+"""The unsigned 8-bit number that stands for zero; ONNX Runtime's kernels want it unsigned."""
+
+WEIGHT_LEVELS = 96
+"""Levels of a weight on each side of zero. On random weights of the full model, without VNNI,
+the logits' cosine to float32 was 0.977 with 127 levels, 0.989 with 96 and 0.983 with 63."""
+
+FINE_LEVELS = 254
+"""How much finer the second term of an activation is than the first."""
+
+
+def exact(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
+    """In float32."""
+    y = graph.op("MatMul", [x, graph.weight(f"{name}.weight", weight.T)])
+    return _with_bias(graph, y, name, bias)
+
+
+def half(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
+    """In float32, from weights that are stored as float16.
+
+    ONNX Runtime's CPU kernels multiply no float16 on x86: the weights are converted when the
+    model is loaded, so that only the file is smaller.
+    """
+    stored = graph.weight(f"{name}.weight", weight.T.astype(np.float16))
+    y = graph.op("MatMul", [x, graph.op("Cast", [stored], to=graph.FLOAT)])
+    return _with_bias(graph, y, name, bias)
+
+
+class Rows(NamedTuple):
+    """A weight in 8 bits, one scale for each row."""
+
+    levels: npt.NDArray[np.int8]
+    """[out, in]"""
+    scales: Float
+    """[out]"""
+
+
+def to_rows(weight: Float) -> Rows:
+    """Round a weight [out, in] to `WEIGHT_LEVELS`."""
+    scales = np.abs(weight).max(axis=1) / WEIGHT_LEVELS
+    scales[scales == 0] = 1
+    return Rows(np.rint(weight / scales[:, None]).astype(np.int8), scales)
+
+
+def int8(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
+    """From int8 weights and activations, each row of them with its own scale."""
+    step, levels = _quantised(graph, x, ACTIVATION_LEVELS)
+    y = graph.op("Mul", [_product(graph, levels, name, weight), step])
+    return _with_bias(graph, y, name, bias)
+
+
+def int8_fine(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
+    """As `int8`, with what the activations lose to rounding added by a second product.
+
+    For inputs with long tails, whose largest value is many times the usual one.
+    """
+    step, levels = _quantised(graph, x, ACTIVATION_LEVELS)
+    zero, one = _zero(graph), _one(graph)
+    seen = graph.op("Mul", [graph.op("DequantizeLinear", [levels, one, zero]), step])
+    fine_step = graph.op("Mul", [step, graph.number(1 / FINE_LEVELS)])
+    rest = graph.op("Div", [graph.op("Sub", [x, seen]), fine_step])
+    fine = graph.op("QuantizeLinear", [rest, one, zero])
+    y = graph.op(
+        "Add",
+        [
+            graph.op("Mul", [_product(graph, levels, name, weight), step]),
+            graph.op("Mul", [_product(graph, fine, name, weight), fine_step]),
+        ],
+    )
+    return _with_bias(graph, y, name, bias)
+
+
+def _quantised(graph: Graph, x: str, top: int) -> tuple[str, str]:
+    """The step of each row of `x` [..., 1], and `x` in such steps, uint8.
+
+    A row of zeros has a step of zero; whatever 0 / 0 is rounded to is multiplied by it later.
+    """
+    largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.constant([-1])], keepdims=1)
+    step = graph.op("Mul", [largest, graph.number(1 / top)])
+    scaled = graph.op("Div", [x, step])
+    return step, graph.op("QuantizeLinear", [scaled, _one(graph), _zero(graph)])
+
+
+def _product(graph: Graph, levels: str, name: str, weight: Float) -> str:
+    """Quantised activations times weights, in steps of the activations."""
+    rows = functools.cache(lambda: to_rows(weight))
+    matrix = graph.weight(f"{name}.levels", lambda: rows().levels.T)
+    scales = graph.weight(f"{name}.scales", lambda: rows().scales)
+    # Stated, though they are zero: without them the kernel that packs its weights beforehand
+    # is not taken, and a product takes ten times as long.
+    zeros = graph.weight(f"{name}.zeros", np.zeros(len(weight), np.int8))
+    inputs = [levels, matrix, _one(graph), scales, _zero(graph), zeros]
+    return graph.op("MatMulIntegerToFloat", inputs, domain=CONTRIB)
+
+
+def _one(graph: Graph) -> str:
+    return graph.number(1.0)
+
+
+def _zero(graph: Graph) -> str:
+    return graph.constant(ACTIVATION_ZERO, np.uint8)
+
+
+class Blocks(NamedTuple):
+    """A weight in blocks along its inputs, as MatMulNBits wants it."""
+
+    packed: npt.NDArray[np.uint8]
+    """[out, blocks, bytes of a block]"""
+    scales: Float
+    """[out, blocks]"""
+
+
+def to_blocks(weight: Float, bits: int, size: int) -> Blocks:
+    """Round a weight [out, in] in blocks of `size` inputs to `bits` (4 or 8) bits.
+
+    The value of largest size takes the lowest level, which has no counterpart on the other
+    side, and with it the sign of the scale.
+    """
+    rows, columns = weight.shape
+    count = -(-columns // size)
+    padded = np.pad(weight, ((0, 0), (0, count * size - columns)))
+    blocks = padded.reshape(rows, count, size)
+    middle = 1 << (bits - 1)
+    place = np.abs(blocks).argmax(axis=-1, keepdims=True)
+    scales = np.take_along_axis(blocks, place, axis=-1)[..., 0] / -middle
+    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
+    levels = np.rint(blocks * inverse[..., None]) + middle
+    packed = np.clip(levels, 0, 2 * middle - 1).astype(np.uint8)
+    if bits == 4:
+        packed = packed[..., 0::2] | (packed[..., 1::2] << 4)
+    return Blocks(packed, scales.astype(np.float32))
+
+
+def blocks(bits: int, size: int) -> Linear:
+    """From weights in blocks; the activations are rounded to int8 in the same blocks."""
+
+    def linear(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
+        made = to_blocks(weight, bits, size)
+        inputs = [
+            x,
+            graph.weight(f"{name}.blocks", made.packed),
+            graph.weight(f"{name}.block_scales", made.scales),
+        ]
+        if bias is not None:
+            inputs += ["", "", graph.weight(f"{name}.bias", bias)]
+        return graph.op(
+            "MatMulNBits",
+            inputs,
+            domain=CONTRIB,
+            N=weight.shape[0],
+            K=weight.shape[1],
+            bits=bits,
+            block_size=size,
+            accuracy_level=INT8_ACTIVATIONS,
+        )
+
+    return linear
+
+
+INT8_ACTIVATIONS = 4
+"""`accuracy_level` of MatMulNBits at which it multiplies in int8."""
+
+
+def _with_bias(graph: Graph, y: str, name: str, bias: Float | None) -> str:
+    return y if bias is None else graph.op("Add", [y, graph.weight(f"{name}.bias", bias)])
