@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 import structlog
+from mineru_building import build_folder
 from PIL import Image, ImageDraw, ImageFont
+from tiny_mineru import CHECKPOINT
 
+from mineru_daemon.engines.mineru.folder import ModelFolder
 from mineru_daemon.settings import FOLDER_NAMES, Settings
 
 
@@ -26,7 +29,8 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
 
     def make(**changes: Any) -> Settings:
         folders = {name: tmp_path / name for name in FOLDER_NAMES}
-        settings = Settings(**{**folders, **changes})
+        # A model that the developer has installed is no part of the tests.
+        settings = Settings(**{"model": tmp_path / "model", **folders, **changes})
         for name in FOLDER_NAMES:
             getattr(settings, name).mkdir(parents=True, exist_ok=True)
         return settings
@@ -38,6 +42,12 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """Default settings with folders below `tmp_path`."""
     return make_settings()
+
+
+@pytest.fixture(scope="session")
+def mineru_folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    """The tiny checkpoint as a model folder in float32."""
+    return build_folder(CHECKPOINT, tmp_path_factory.mktemp("mineru") / "model")
 
 
 @pytest.fixture

@@ -46,7 +46,8 @@ def test_every_choice_is_that_of_the_definitions(sampling: Sampling) -> None:
     rng = np.random.default_rng(7)
     for _ in range(20):
         prompt = rng.integers(0, 3, rng.integers(1, 12)).tolist()
-        sampler, text = Sampler(sampling, prompt), []
+        sampler = Sampler(sampling, prompt)
+        text: list[int] = []
         for _ in range(40 if sampling.no_repeat_ngram_size != 1 else VOCABULARY // 2):
             logits = rng.standard_normal(VOCABULARY, np.float32)
             logits[:3] += 2  # few tokens, so that they repeat

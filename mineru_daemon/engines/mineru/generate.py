@@ -254,18 +254,17 @@ class Generator:
             [row.length for row in rows],
             [row.place for row in rows],
         )
+        seconds = perf_counter() - began
         done = []
         for place, row in enumerate(rows):
             row.length += 1
             row.place += 1
+            row.seconds += seconds
             if not self._goes_on(row, logits[place], logprobs):
                 done.append(place)
-        seconds = perf_counter() - began
-        for row in rows:
-            row.seconds += seconds
-        timings["inference.decode"] += seconds
         for place in reversed(done):
             self._leave(rows, place)
+        timings["inference.decode"] += perf_counter() - began
 
     def _goes_on(self, row: _Row, logits: Float, logprobs: bool) -> bool:
         """Choose the next token by `logits`; False if the text is at its end."""
