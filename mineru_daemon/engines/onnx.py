@@ -46,7 +46,9 @@ class Session:
         spinning: bool = False,
         arena: bool = True,
     ) -> None:
-        """Load `model`, a file or its content; its pool has `plan.intra` threads, the caller's among them.
+        """Load `model`, a file or the content of one.
+
+        Its pool has `plan.intra` threads, the caller's among them.
 
         `spinning` lets threads wait actively within a run (lower latency, more CPU),
         never between runs. An `arena` keeps the memory of a run for the next one: for
