@@ -45,8 +45,10 @@ class Session:
         *,
         spinning: bool = False,
         arena: bool = True,
+        weights: Mapping[str, Array] | None = None,
     ) -> None:
-        """Load `model`, a file or the content of one.
+        """Load `model`, a file or the content of one; `weights` stand in for files that a
+        content names, and are not copied where the model's kernels can use them as they are.
 
         Its pool has `plan.intra` threads, the caller's among them.
 
@@ -68,6 +70,9 @@ class Session:
         for pool in ("intra_op", "inter_op"):
             options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if weights:
+            given = [on_cpu(array) for array in weights.values()]
+            options.add_external_initializers(list(weights), given)
         self._name = model.name if isinstance(model, Path) else "in memory"
         self._run_options = runtime.RunOptions
         try:

@@ -19,7 +19,7 @@ from mineru_daemon import cpu, samples
 from mineru_daemon.engines.mineru import prompt, rope
 from mineru_daemon.engines.mineru.export import layers, models
 from mineru_daemon.engines.mineru.export.checkpoint import Checkpoint
-from mineru_daemon.engines.mineru.export.graph import Graph, InlineWeights
+from mineru_daemon.engines.mineru.export.graph import Graph, MemoryWeights
 from mineru_daemon.engines.mineru.export.layers import Float, Layer
 from mineru_daemon.engines.mineru.export.linear import exact
 from mineru_daemon.engines.mineru.image import Grid, ImageProcessor
@@ -27,8 +27,8 @@ from mineru_daemon.engines.mineru.loading import SYSTEM_PROMPT
 from mineru_daemon.engines.mineru.prompt import Tokenizer
 from mineru_daemon.engines.onnx import Session
 
-PAGE_SIZE = (420, 420)
-"""Pixels of the page that is looked at: 900 patches, where a layout has 5476."""
+PAGE_SIZE = (336, 336)
+"""Pixels of the page that is looked at: 576 patches, where a layout has 5476."""
 
 CROP = (0.0, 0.0, 0.55, 0.16)
 """Part of the page that is looked at more closely, in fractions of it."""
@@ -174,9 +174,10 @@ class Calibration:
             graph.output(f"peak.{parts[-1]}", peak, [weight.shape[1]])
             return exact(graph, x, name, weight, bias)
 
-        graph = Graph(InlineWeights())
+        weights = MemoryWeights()
+        graph = Graph(weights)
         graph.output("out", write(graph, watched), None)
-        session = Session(graph.model(), self._plan)
+        session = Session(graph.model(), self._plan, weights=weights.arrays)
         wanted = ["out", *(f"peak.{part}" for part in parts)]
         peaks: Peaks = {}
         for sample in self.samples:

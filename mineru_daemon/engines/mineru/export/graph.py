@@ -5,7 +5,7 @@ Knows nodes, initializers and files; which operators make a model is told by `mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -42,12 +42,20 @@ class Weights(Protocol):
         ...
 
 
-class InlineWeights:
-    """Weights within the graph itself, which must stay below 2 GB then."""
+class MemoryWeights:
+    """Weights that stay where they are; a session is given them beside the graph."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, Array] = {}
+        """By name, without those that stand in the graph itself."""
 
     def tensor(self, name: str, array: Made) -> Any:
-        """The ONNX tensor with all its numbers."""
-        return numpy_helper.from_array(_made(array), name)
+        """The ONNX tensor that stands for the weight."""
+        made = _made(array)
+        if made.nbytes < INLINE_BYTES:
+            return numpy_helper.from_array(made, name)
+        self.arrays[name] = made
+        return _outside(name, made, {"location": "memory"})
 
 
 class WeightFile:
@@ -82,18 +90,27 @@ class WeightFile:
     def _written(self, name: str, array: Array) -> Any:
         if array.nbytes < INLINE_BYTES:
             return numpy_helper.from_array(array, name)
-        tensor = TensorProto()
-        tensor.name = name
-        tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
-        tensor.dims.extend(array.shape)
-        tensor.data_location = TensorProto.EXTERNAL
         self._file.write(bytes(-self._file.tell() % ALIGNMENT))
-        place = {"offset": self._file.tell(), "length": array.nbytes}
-        for key, value in {"location": self._name, **place}.items():
-            entry = tensor.external_data.add()
-            entry.key, entry.value = key, str(value)
+        place: dict[str, str | int] = {
+            "location": self._name,
+            "offset": self._file.tell(),
+            "length": array.nbytes,
+        }
         self._file.write(array.reshape(-1).view(np.uint8).data)
-        return tensor
+        return _outside(name, array, place)
+
+
+def _outside(name: str, array: Array, place: Mapping[str, str | int]) -> Any:
+    """An ONNX tensor whose numbers lie elsewhere."""
+    tensor = TensorProto()
+    tensor.name = name
+    tensor.data_type = helper.np_dtype_to_tensor_dtype(array.dtype)
+    tensor.dims.extend(array.shape)
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in place.items():
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, str(value)
+    return tensor
 
 
 class Graph:

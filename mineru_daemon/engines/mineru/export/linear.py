@@ -39,7 +39,7 @@ FINE_LEVELS = 254
 
 def exact(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
     """In float32."""
-    y = graph.op("MatMul", [x, graph.weight(f"{name}.weight", weight.T)])
+    y = _transposed_product(graph, x, graph.weight(f"{name}.weight", weight))
     return _with_bias(graph, y, name, bias)
 
 
@@ -49,9 +49,14 @@ def half(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> 
     ONNX Runtime's CPU kernels multiply no float16 on x86: the weights are converted when the
     model is loaded, so that only the file is smaller.
     """
-    stored = graph.weight(f"{name}.weight", weight.T.astype(np.float16))
-    y = graph.op("MatMul", [x, graph.op("Cast", [stored], to=graph.FLOAT)])
+    stored = graph.weight(f"{name}.weight", lambda: weight.astype(np.float16))
+    y = _transposed_product(graph, x, graph.op("Cast", [stored], to=graph.FLOAT))
     return _with_bias(graph, y, name, bias)
+
+
+def _transposed_product(graph: Graph, x: str, weight: str) -> str:
+    """x @ weight.T; the weight is packed once, when the model is loaded, whichever way it lies."""
+    return graph.op("FusedMatMul", [x, weight], domain=CONTRIB, transB=1)
 
 
 class Rows(NamedTuple):
