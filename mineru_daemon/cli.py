@@ -82,6 +82,10 @@ def _parser() -> argparse.ArgumentParser:
 
     bench.add_arguments(command("bench", None, "Measure it by real processes.", False))
 
+    from mineru_daemon import model
+
+    model.add_arguments(command("model", None, "Make and check the folder of MinerU2.5.", False))
+
     demo = command("demo", _demo, "Try it on two samples, in folders below DIR.", False)
     demo.add_argument("dir", nargs="?", type=Path, default=Path("mineru-demo"), metavar="DIR")
     return parser

@@ -23,7 +23,7 @@ COMMIT = "5a5ff0cbd9c4b4b5a3e1a1c5d6b8c1f7e9d0a2b4"
 LARGE = ".safetensors"
 """Files that are kept by Git LFS: their tag is their SHA-256."""
 
-CHUNK = 1 << 14
+CHUNK = 1 << 16
 
 
 @dataclass

@@ -1,9 +1,10 @@
 """The model folder: what lies in it, whether it is whole, how it is published.
 
     manifest.json           everything below, with sizes and digests; written last
-    vision.onnx (.data)     the vision encoder
-    prefill.onnx (.data)    the decoder for prompts
-    decode.onnx (.data)     the decoder for single tokens; may be missing
+    vision.onnx             the vision encoder
+    prefill.onnx            the decoder for prompts
+    decode.onnx             the decoder for single tokens; may be missing
+    vision.data, …          the weights that the graphs name
     embedding.bin           the token embedding, row after row
     config.json, tokenizer.json, preprocessor_config.json, …   as in the checkpoint
 
