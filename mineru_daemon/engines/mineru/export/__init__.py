@@ -95,5 +95,8 @@ def _write_decoder(
             for writer in writers.values():
                 writer.add(layer)
             progress(1)
+        layer, peaks = calibration.head()
+        if plan.smooth:
+            smoothing.smooth_head(layer, peaks)
         for name, writer in writers.items():
-            writer.finish(checkpoint.tensor, plan.head).save(folder / f"{name}.onnx")
+            writer.finish(layer, plan.head).save(folder / f"{name}.onnx")

@@ -55,6 +55,8 @@ class Sample:
     """Image tokens [M, hidden], once the encoder has run."""
     embeds: Float
     """What the decoder reads [S, hidden], from then on."""
+    logits: Float
+    """Of the last token [vocabulary], at the end."""
 
 
 class Calibration:
@@ -146,20 +148,23 @@ class Calibration:
             **{f"past.{number}.{kind}": empty for number in range(count) for kind in "kv"},
         }
 
-    def logits(self) -> list[Float]:
-        """Of each sample's last token [vocabulary]; after `decoder_layers`."""
-        text, source = self._architecture.text, self._checkpoint.tensor
+    def head(self) -> tuple[Layer, Peaks]:
+        """The language-model head and the peaks of its input; after `decoder_layers`."""
+        text = self._architecture.text
+        layer = layers.head(self._checkpoint.tensor, text)
 
-        def head(graph: Graph, linear: models.Linear) -> str:
+        def write(graph: Graph, linear: models.Linear) -> str:
             graph.input("stream", [1, "S", text.hidden_size])
-            return models.decoder_head(graph, source, ("stream", None), text, linear)
+            return models.decoder_head(graph, layer, ("stream", None), text, linear)
 
         def feeds(sample: Sample) -> Feeds:
             last = np.array([[len(sample.ids) - 1]], np.int64)
             return {"stream": sample.stream, "last": last}
 
-        self._run(head, feeds)
-        return [sample.stream[0] for sample in self.samples]
+        peaks = self._run(write, feeds)
+        for sample in self.samples:
+            sample.logits = sample.stream[0]
+        return layer, peaks
 
     def _run(
         self, write: Callable[[Graph, models.Linear], str], feeds: Callable[[Sample], Feeds]
@@ -205,4 +210,4 @@ def _samples(checkpoint: Checkpoint) -> Iterator[Sample]:
         patches, grid = processor(image)
         asked = prompt.chat(SYSTEM_PROMPT, question, image=True)
         ids = tokenizer.encode(asked + answer, grid.tokens)
-        yield Sample(patches, grid, ids, empty, empty, empty)
+        yield Sample(patches, grid, ids, empty, empty, empty, empty)

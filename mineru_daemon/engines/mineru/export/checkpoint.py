@@ -33,16 +33,6 @@ CONFIG = "config.json"
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-SIDE_FILES = (CONFIG, "tokenizer.json", "preprocessor_config.json")
-"""Files that run time needs beside the weights."""
-
-OPTIONAL_SIDE_FILES = (
-    "tokenizer_config.json",
-    "generation_config.json",
-    "chat_template.json",
-    "chat_template.jinja",
-)
-
 _RENAMED = (("model.language_model.", "model."), ("model.visual.", "visual."))
 """Names of transformers 5 -> names of the published checkpoints."""
 
@@ -312,11 +302,11 @@ def _shards(index: Path) -> list[Path]:
 
 def _side_files(path: Path) -> tuple[Path, ...]:
     found = []
-    for name in SIDE_FILES:
+    for name in folder.SIDE_FILES:
         if not (path / name).exists():
             raise ModelError(f"{path / name} is missing; download the whole checkpoint.")
         found.append(path / name)
-    found += [path / name for name in OPTIONAL_SIDE_FILES if (path / name).exists()]
+    found += [path / name for name in folder.OPTIONAL_SIDE_FILES if (path / name).exists()]
     for one in found:
         if one.suffix == ".json":
             _json(one)

@@ -32,7 +32,7 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
     ]
     vision.close()
     found = {"vision": _worst(zip(tokens, [one.tokens for one in samples], strict=True))}
-    logits = calibration.logits()
+    logits = [one.logits for one in samples]
     layers = architecture.text.layers
     cache = [f"{number}.{kind}" for number in range(layers) for kind in "kv"]
     prefill = Session(folder / "prefill.onnx", plan, arena=False)

@@ -50,9 +50,10 @@ def merger(source: Source) -> Layer:
     }
 
 
-def head_weight(source: Source, architecture: TextArchitecture) -> Float:
-    """The language-model head [vocabulary, hidden]; often the token embedding once more."""
-    return source("model.embed_tokens.weight" if architecture.tied else "lm_head.weight")
+def head(source: Source, architecture: TextArchitecture) -> Layer:
+    """Keys: norm, lm; each `.weight`. The head is often the token embedding once more."""
+    name = "model.embed_tokens.weight" if architecture.tied else "lm_head.weight"
+    return {"norm.weight": source("model.norm.weight"), "lm.weight": source(name)}
 
 
 def decoder_layer(source: Source, number: int) -> Layer:

@@ -29,7 +29,7 @@ from mineru_daemon.engines.mineru.architecture import (
     VisionArchitecture,
 )
 from mineru_daemon.engines.mineru.export.graph import CONTRIB, Graph
-from mineru_daemon.engines.mineru.export.layers import Float, Layer, Source, head_weight
+from mineru_daemon.engines.mineru.export.layers import Float, Layer, Source
 
 QUICK_GELU_ALPHA = 1.702
 """x * sigmoid(1.702 x): the activation of CLIP's encoders."""
@@ -107,7 +107,7 @@ def vision_layer(
     attended = graph.op("MultiHeadAttention", [q, k, v], domain=CONTRIB, num_heads=heads)
     n, x = _layer_norm(graph, (x, apply(attended, "proj")), layer, f"{prefix}.norm2", "norm2")
     f = graph.op("QuickGelu", [apply(n, "fc1")], domain=CONTRIB, alpha=QUICK_GELU_ALPHA)
-    return x, apply(f, "fc2")
+    return x, apply(_divided(graph, f, layer, prefix), "fc2")
 
 
 def vision_merger(
@@ -125,7 +125,15 @@ def vision_merger(
     n, _ = _layer_norm(graph, stream, layer, "merger.norm", "norm")
     joined = architecture.embed_dim * architecture.spatial_merge_size**2
     n = graph.op("Reshape", [n, graph.constant([-1, joined])])
-    return apply(graph.op("Gelu", [apply(n, "fc1")], domain=CONTRIB), "fc2")
+    f = graph.op("Gelu", [apply(n, "fc1")], domain=CONTRIB)
+    return apply(_divided(graph, f, layer, "merger"), "fc2")
+
+
+def _divided(graph: Graph, x: str, layer: Layer, prefix: str) -> str:
+    """The input of `fc2`, its channels divided where the layer says so."""
+    if "fc2.divide" not in layer:
+        return x
+    return graph.op("Mul", [x, graph.weight(f"{prefix}.fc2.factors", 1 / layer["fc2.divide"])])
 
 
 def write_vision(
@@ -265,7 +273,7 @@ def _cache_shape(architecture: TextArchitecture) -> list[int | str]:
 
 def decoder_head(
     graph: Graph,
-    source: Source,
+    layer: Layer,
     stream: Stream,
     architecture: TextArchitecture,
     linear: Linear,
@@ -276,9 +284,8 @@ def decoder_head(
     if more is not None:
         x = graph.op("Add", [x, more])
     x = graph.op("GatherND", [x, "last"], batch_dims=1)
-    norm = source("model.norm.weight")
-    n, _ = _rms_norm(graph, (x, None), norm, "norm", architecture)
-    return linear(graph, n, "lm_head", head_weight(source, architecture), None)
+    n, _ = _rms_norm(graph, (x, None), layer["norm.weight"], "norm", architecture)
+    return linear(graph, n, "head.lm", layer["lm.weight"], None)
 
 
 class DecoderWriter:
@@ -308,10 +315,10 @@ class DecoderWriter:
         )
         self._count += 1
 
-    def finish(self, source: Source, head: Linear) -> Graph:
+    def finish(self, layer: Layer, head: Linear) -> Graph:
         """Write the head; the whole graph."""
         graph, architecture = self._graph, self._architecture
-        logits = decoder_head(graph, source, self._stream, architecture, head)
+        logits = decoder_head(graph, layer, self._stream, architecture, head)
         graph.output("logits", logits, ["B", architecture.vocabulary])
         return graph
 

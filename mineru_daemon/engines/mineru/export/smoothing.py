@@ -5,7 +5,7 @@ would take all levels of an 8-bit number for themselves. Their scale is moved in
 that read them: what makes a channel is divided, the column that reads it multiplied by the
 same number (SmoothQuant, arXiv:2211.10438, with its migration strength of one half). What
 makes a channel is the normalisation before the layer, the value rows of attention, or the
-up rows of a gated MLP; behind a QuickGELU, which is not linear, it stays as it is.
+up rows of a gated MLP; behind a GELU, which is not linear, an operator is added for it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def smooth_vision(layer: Layer, peaks: Peaks, architecture: VisionArchitecture) 
     divide = _divisors(peaks["proj"], layer["proj.weight"])
     _read(layer, "proj", divide)
     _made_by_rows(layer, "qkv", slice(2 * width, 3 * width), divide)
+    _divide_before(layer, "fc2", peaks)
 
 
 def smooth_merger(layer: Layer, peaks: Peaks) -> None:
@@ -51,6 +52,14 @@ def smooth_merger(layer: Layer, peaks: Peaks) -> None:
     _read(layer, "fc1", np.tile(divide, len(peaks["fc1"]) // width))
     layer["norm.weight"] = layer["norm.weight"] / divide
     layer["norm.bias"] = layer["norm.bias"] / divide
+    _divide_before(layer, "fc2", peaks)
+
+
+def smooth_head(layer: Layer, peaks: Peaks) -> None:
+    """Move scales between the last normalisation and the language-model head, in place."""
+    divide = _divisors(peaks["lm"], layer["lm.weight"])
+    _read(layer, "lm", divide)
+    layer["norm.weight"] = layer["norm.weight"] / divide
 
 
 def smooth_decoder(layer: Layer, peaks: Peaks, architecture: TextArchitecture) -> None:
@@ -73,6 +82,13 @@ def smooth_decoder(layer: Layer, peaks: Peaks, architecture: TextArchitecture) -
     _read(layer, "down", divide)
     half = architecture.intermediate_size
     _made_by_rows(layer, "gate_up", slice(half, 2 * half), divide)
+
+
+def _divide_before(layer: Layer, part: str, peaks: Peaks) -> None:
+    """Have the channels divided by an operator of their own, as nothing before them can."""
+    divide = _divisors(peaks[part], layer[f"{part}.weight"])
+    _read(layer, part, divide)
+    layer[f"{part}.divide"] = divide
 
 
 def _divisors(peaks: Float, weight: Float) -> Float:
