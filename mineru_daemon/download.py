@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from mineru_daemon.engines.mineru.export import checkpoint
+from mineru_daemon.engines.mineru.folder import OPTIONAL_SIDE_FILES, SIDE_FILES
 from mineru_daemon.errors import DownloadError, StorageError
 
 Hub = Literal["huggingface", "modelscope"]
@@ -27,10 +27,10 @@ DEFAULT_NAMES: dict[Hub, str] = {
 """The published checkpoint, as each hub writes its owner."""
 
 PATTERNS = [
-    *checkpoint.SIDE_FILES,
-    *checkpoint.OPTIONAL_SIDE_FILES,
-    checkpoint.SINGLE,
-    checkpoint.INDEX,
+    *SIDE_FILES,
+    *OPTIONAL_SIDE_FILES,
+    "model.safetensors",
+    "model.safetensors.index.json",
     "model-*-of-*.safetensors",
 ]
 

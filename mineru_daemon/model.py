@@ -19,13 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
 
-from mineru_daemon import cpu, settings
+from mineru_daemon import cpu, download, settings
 from mineru_daemon.engines.mineru import folder
 from mineru_daemon.errors import ModelError
 
 PRECISIONS = get_args(folder.Precision)
 DEFAULT_PRECISION = "int8"
-HUBS = ("huggingface", "modelscope")
+HUBS = get_args(download.Hub)
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -104,8 +104,6 @@ def _folder(options: argparse.Namespace, chosen: Path | None) -> Path:
 
 def _export(options: argparse.Namespace) -> int:
     _need_exporter()
-    from mineru_daemon import download
-
     # After --model-name, the first word is the place.
     words = [options.model_name, options.checkpoint, options.out, options.output_dir]
     given = [one for one in words if one is not None]
@@ -120,8 +118,6 @@ def _export(options: argparse.Namespace) -> int:
 
 def _pull(options: argparse.Namespace) -> int:
     _need_exporter()
-    from mineru_daemon import download
-
     name = options.name or download.DEFAULT_NAMES[options.source]
     if not download.is_name(name):
         options.refuse(f"{name} is no name on a hub, which is OWNER/NAME")
@@ -148,8 +144,6 @@ def _need_exporter() -> None:
 
 
 def _fetch_and_make(options: argparse.Namespace, name: str, out: Path) -> int:
-    from mineru_daemon import download
-
     checkpoint = download.folder_for(name, options.revision, out)
     with _leaving(f"The download of {name} was stopped; run this again, it goes on."):
         download.fetch(name, checkpoint, options.source, options.revision)

@@ -46,7 +46,18 @@ VERSION: Final = 1
 MANIFEST = "manifest.json"
 EMBEDDING = "embedding.bin"
 
-REQUIRED = (EMBEDDING, "config.json", "tokenizer.json", "preprocessor_config.json")
+SIDE_FILES = ("config.json", "tokenizer.json", "preprocessor_config.json")
+"""Files of the checkpoint that run time needs."""
+
+OPTIONAL_SIDE_FILES = (
+    "tokenizer_config.json",
+    "generation_config.json",
+    "chat_template.json",
+    "chat_template.jinja",
+)
+"""Those that it uses where the checkpoint has them."""
+
+REQUIRED = (EMBEDDING, *SIDE_FILES)
 """Beside the graphs."""
 
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
