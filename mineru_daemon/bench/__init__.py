@@ -47,6 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many times larger a few channels of each linear layer's input are; default 1",
     )
 
+    from mineru_daemon.bench import model
+
+    model.add_arguments(
+        benchmark("model", model.run, "MinerU2.5 here against llama.cpp and transformers.")
+    )
+
 
 def _kills(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import kills
