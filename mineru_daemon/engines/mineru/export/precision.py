@@ -8,8 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mineru_daemon.engines.mineru.export import linear
-from mineru_daemon.engines.mineru.export.graph import Graph
-from mineru_daemon.engines.mineru.export.layers import Float
 from mineru_daemon.engines.mineru.export.models import Linear
 from mineru_daemon.engines.mineru.folder import Precision
 
@@ -30,16 +28,9 @@ class Plan:
     """Whether activations are quantised, so that it helps to even them out."""
 
 
-def _int8(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
-    """int8, the input of `down` finer than the others: a product of two activations has such
-    long tails that it alone made two thirds of all error (random weights of the full model)."""
-    chosen = linear.int8_fine if name.endswith(".down") else linear.int8
-    return chosen(graph, x, name, weight, bias)
-
-
 PLANS: dict[Precision, Plan] = {
     "fp32": Plan(linear.exact, linear.exact, linear.exact, linear.exact, smooth=False),
     "fp16": Plan(linear.half, linear.half, linear.half, linear.half, smooth=False),
-    "int8": Plan(linear.int8, _int8, _int8, linear.int8, smooth=True),
-    "int4": Plan(linear.int8, _int8, linear.blocks(4, BLOCK), linear.int8, smooth=True),
+    "int8": Plan(linear.int8, linear.int8, linear.int8, linear.int8, smooth=True),
+    "int4": Plan(linear.int8, linear.int8, linear.blocks(4, BLOCK), linear.int8, smooth=True),
 }
