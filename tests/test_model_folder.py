@@ -411,6 +411,27 @@ def test_folders_of_others_beside_the_model_stay(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mineru-export-mine", "model"]
 
 
+WATCHER = """
+import os, sys
+print("ready", flush=True)
+while not os.path.exists({stop!r}):
+    os.stat({manifest!r})
+"""
+
+
+def test_while_a_model_is_replaced_there_is_one_at_every_moment(model, tmp_path):
+    code = WATCHER.format(stop=str(tmp_path / "stop"), manifest=str(model / "manifest.json"))
+    watcher = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    wait_until_ready(watcher)
+    for number in range(20):
+        publish(model, str(number), replace=True)
+    (tmp_path / "stop").touch()
+    said = watcher.communicate(timeout=60)[1]
+    assert watcher.returncode == 0, said
+
+
 def test_killed_at_any_moment_the_place_holds_the_old_model_or_the_new_one(tmp_path):
     """Kills spread over a publication; each time what lies there is whole."""
     out = tmp_path / "model"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 from pathlib import Path
 
 import pytest
 
 from mineru_daemon import storage
-from mineru_daemon.storage import first_free, identity, numbered, rename_noreplace
+from mineru_daemon.storage import exchange, first_free, identity, numbered, rename_noreplace
 
 
 def test_rename_never_replaces(tmp_path):
@@ -35,6 +36,33 @@ def test_rename_never_replaces_a_dangling_link(tmp_path):
     (tmp_path / "b").symlink_to("nowhere")
     with pytest.raises(FileExistsError):
         rename_noreplace(tmp_path / "a", tmp_path / "b")
+
+
+def test_two_folders_take_each_others_name(tmp_path):
+    for name in ("fresh", "present"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    exchange(tmp_path / "fresh", tmp_path / "present")
+    assert (tmp_path / "present" / "file").read_text() == "fresh"
+    assert (tmp_path / "fresh" / "file").read_text() == "present"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fresh", "present"]
+
+
+def test_two_folders_take_each_others_name_where_the_kernel_call_is_missing(tmp_path, monkeypatch):
+    class NoCall:
+        pass
+
+    monkeypatch.setattr(storage, "_libc", NoCall())
+    test_two_folders_take_each_others_name(tmp_path)
+
+
+def test_the_digest_tells_how_far_it_is(tmp_path):
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "file").write_bytes(content)
+    told: list[int] = []
+    assert storage.digest(tmp_path / "file", told.append) == hashlib.sha256(content).hexdigest()
+    assert sum(told) == len(content)
+    assert len(told) > 1
 
 
 @pytest.mark.parametrize(
