@@ -17,7 +17,7 @@ import pytest
 
 from mineru_daemon import cpu, weights
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.errors import EngineError
+from mineru_daemon.errors import CancelledError, EngineError
 
 PROBE = """
 import json, os, resource, sys, time
@@ -148,7 +148,7 @@ class Overlap:
         self.working = 0
         self.most = 0
 
-    def run(self, outputs: Any, feeds: Any) -> list[Any]:
+    def run(self, *_given: Any) -> list[Any]:
         self.working += 1
         self.most = max(self.most, self.working)
         time.sleep(0.01)
@@ -178,6 +178,48 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(
         path.write_bytes(content)
     with pytest.raises(EngineError, match=r"^The model .*broken\.onnx cannot be loaded: [^\n]+$"):
         Session(path, cpu.plan_threads(1))
+
+
+def _bound(session: Session, side: int) -> Any:
+    binding = session.native.io_binding()
+    binding.bind_cpu_input("x", np.zeros((1, 3, side, side), np.float32))
+    for output in session.native.get_outputs():
+        binding.bind_output(output.name)
+    return binding
+
+
+@pytest.mark.parametrize("shrinking", [False, True])
+def test_a_watched_run_gives_the_same(shrinking: bool) -> None:
+    session = Session(weights.locate(weights.DETECTION), cpu.plan_threads(1), shrinking=shrinking)
+    binding = _bound(session, 64)
+    session.run_bound(binding, lambda: None)
+    (expected,) = session.run({"x": np.zeros((1, 3, 64, 64), np.float32)})
+    assert np.array_equal(binding.copy_outputs_to_cpu()[0], expected)
+
+
+def test_a_watched_run_ends_when_the_watcher_says_so() -> None:
+    session = Session(weights.locate(weights.DETECTION), cpu.plan_threads(1))
+    binding = _bound(session, 1600)
+    began = time.monotonic()
+    session.run_bound(binding)
+    whole = time.monotonic() - began
+
+    def stop() -> None:
+        raise CancelledError("Stopped.")
+
+    began = time.monotonic()
+    with pytest.raises(CancelledError):
+        session.run_bound(binding, stop)
+    assert time.monotonic() - began < whole / 2
+    session.run_bound(binding)
+
+
+def test_a_watched_run_that_fails_is_one_sentence() -> None:
+    session = Session(weights.locate(weights.DETECTION), cpu.plan_threads(1))
+    binding = session.native.io_binding()
+    binding.bind_output(session.native.get_outputs()[0].name)
+    with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_small\.onnx failed: [^\n]+$"):
+        session.run_bound(binding, lambda: None)
 
 
 def test_a_model_that_fails_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:

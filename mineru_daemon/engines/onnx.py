@@ -44,7 +44,7 @@ class Session:
         plan: cpu.ThreadPlan,
         *,
         spinning: bool = False,
-        arena: bool = True,
+        shrinking: bool = False,
         weights: Mapping[str, Array] | None = None,
     ) -> None:
         """Load `model`, a file or the content of one; `weights` stand in for files that a
@@ -53,8 +53,8 @@ class Session:
         Its pool has `plan.intra` threads, the caller's among them.
 
         `spinning` lets threads wait actively within a run (lower latency, more CPU),
-        never between runs. An `arena` keeps the memory of a run for the next one: for
-        short runs of like size; without, all of it is given back after each run.
+        never between runs. The memory of a run is kept for the next one, or given back
+        after it if `shrinking`: for long runs that differ in size.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -64,7 +64,8 @@ class Session:
         options.inter_op_num_threads = plan.inter
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.enable_cpu_mem_arena = arena
+        # Without it a run takes and leaves twice as much: the C library's heap is torn up.
+        options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
         options.log_severity_level = LOG_FATAL
         for pool in ("intra_op", "inter_op"):
@@ -74,7 +75,8 @@ class Session:
             given = [on_cpu(array) for array in weights.values()]
             options.add_external_initializers(list(weights), given)
         self._name = model.name if isinstance(model, Path) else "in memory"
-        self._run_options = runtime.RunOptions
+        self._fresh_options = functools.partial(_run_options, runtime, shrinking)
+        self._run_options = self._fresh_options()
         try:
             self._session: Any = runtime.InferenceSession(
                 str(model) if isinstance(model, Path) else model,
@@ -104,7 +106,7 @@ class Session:
         """Run the model; `outputs` None means all of them, in the model's order."""
         try:
             with _running:
-                results: list[Array] = self._session.run(outputs, dict(feeds))
+                results: list[Array] = self._session.run(outputs, dict(feeds), self._run_options)
         except Exception as error:
             raise EngineError(f"The model {self._name} failed: {_reason(error)}") from error
         return results
@@ -118,7 +120,7 @@ class Session:
         try:
             with _running:
                 if watch is None:
-                    self._session.run_with_iobinding(binding)
+                    self._session.run_with_iobinding(binding, self._run_options)
                 else:
                     self._run_watched(binding, watch)
         except MineruError:
@@ -128,7 +130,7 @@ class Session:
 
     def _run_watched(self, binding: Any, watch: Callable[[], object]) -> None:
         """Run in another thread; this one has nothing to do but to watch."""
-        options = self._run_options()
+        options = self._fresh_options()
         failure: list[BaseException] = []
 
         def run() -> None:
@@ -164,6 +166,13 @@ def on_cpu(array: Array) -> Any:
     from onnxruntime import OrtValue
 
     return OrtValue.ortvalue_from_numpy(array)
+
+
+def _run_options(runtime: Any, shrinking: bool) -> Any:
+    options = runtime.RunOptions()
+    if shrinking:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
 
 
 @functools.cache

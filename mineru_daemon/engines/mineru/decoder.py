@@ -20,7 +20,8 @@ from mineru_daemon.engines.mineru.rope import Angles
 from mineru_daemon.engines.onnx import Session, on_cpu
 
 CACHE_STEP = 256
-"""Tokens of the smallest cache; larger ones are its doubles."""
+"""Tokens by which a cache grows. Decoding attends to the whole of it, used or not, so that it
+should not be much too large; to copy it every 256 tokens costs next to nothing."""
 
 
 class Embedding:
@@ -113,10 +114,7 @@ class Decoder:
 
     def capacity_for(self, tokens: int) -> int:
         """The smallest capacity of a cache that holds `tokens` tokens."""
-        capacity = CACHE_STEP
-        while capacity < tokens:
-            capacity *= 2
-        return capacity
+        return -(-tokens // CACHE_STEP) * CACHE_STEP
 
     def reserve(self, rows: int, tokens: int, used: int) -> None:
         """Have a cache of at least `rows` rows for `tokens` tokens; `used` rows are kept."""

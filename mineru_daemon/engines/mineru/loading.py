@@ -53,14 +53,14 @@ def load(
     tokenizer = Tokenizer(folder.path, architecture)
     processor = ImageProcessor.read(folder.file("preprocessor_config.json"))
 
-    # Images differ in size and are large: an arena would keep room for the largest.
-    def session(graph: str, *, arena: bool) -> Session:
-        return Session(folder.path / graph, plan, spinning=spinning, arena=arena)
+    def session(graph: str, *, shrinking: bool) -> Session:
+        return Session(folder.path / graph, plan, spinning=spinning, shrinking=shrinking)
 
     graphs = folder.manifest.graphs
-    vision = VisionEncoder(session(graphs.vision, arena=False), architecture.vision)
-    prefill = session(graphs.prefill, arena=False)
-    decode = session(graphs.decode, arena=True) if graphs.decode else prefill
+    # Images and prompts differ in size; steps of decoding are many and alike.
+    vision = VisionEncoder(session(graphs.vision, shrinking=True), architecture.vision)
+    prefill = session(graphs.prefill, shrinking=True)
+    decode = session(graphs.decode, shrinking=False) if graphs.decode else prefill
     decoder = Decoder(prefill, decode, Embedding(folder), architecture.text)
     beginning = tokenizer.encode(prompt.chat(SYSTEM_PROMPT, "", image=True))
     generator = Generator(

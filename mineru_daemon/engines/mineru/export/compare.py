@@ -26,7 +26,7 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
     """
     plan = cpu.granted_threads()
     samples = calibration.samples
-    vision = Session(folder / "vision.onnx", plan, arena=False)
+    vision = Session(folder / "vision.onnx", plan, shrinking=True)
     tokens = [
         vision.run({"patches": one.patches, **calibration.vision_places(one)})[0] for one in samples
     ]
@@ -35,7 +35,7 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
     logits = [one.logits for one in samples]
     layers = architecture.text.layers
     cache = [f"{number}.{kind}" for number in range(layers) for kind in "kv"]
-    prefill = Session(folder / "prefill.onnx", plan, arena=False)
+    prefill = Session(folder / "prefill.onnx", plan, shrinking=True)
     read = [
         prefill.run(
             {
@@ -48,7 +48,7 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
     ]
     prefill.close()
     found["prefill"] = _worst((one[0][0], exact) for one, exact in zip(read, logits, strict=True))
-    decode = Session(folder / "decode.onnx", plan, arena=False)
+    decode = Session(folder / "decode.onnx", plan, shrinking=True)
     # The last token once more, as a step behind all others.
     steps = [
         decode.run(
