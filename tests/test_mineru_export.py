@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ from mineru_daemon.engines.mineru.export.graph import ALIGNMENT, Graph, MemoryWe
 from mineru_daemon.engines.onnx import Session
 
 PLAN = cpu.plan_threads(1, 1)
-Float = npt.NDArray[np.float32]
+Float = npt.NDArray[Any]
 
 TEXT = TextArchitecture(
     layers=1,
@@ -66,7 +67,8 @@ def numbers() -> np.random.Generator:
 
 
 def drawn(numbers: np.random.Generator, *shape: int) -> Float:
-    return numbers.standard_normal(shape, np.float32)
+    made: Float = numbers.standard_normal(shape, np.float32)
+    return made
 
 
 def session_of(write: Callable[[Graph], None]) -> Session:
@@ -205,7 +207,7 @@ def run_decoder_layer(
     return out, dict(zip(seen, peaks, strict=True))
 
 
-def prompt_feeds(x: Float, capacity: int | None = None) -> dict[str, npt.NDArray[np.generic]]:
+def prompt_feeds(x: Float, capacity: int | None = None) -> dict[str, npt.NDArray[Any]]:
     count = x.shape[1]
     cos, sin = rope.text_angles(np.tile(np.arange(capacity or count), (3, 1)), TEXT)
     empty = np.zeros((1, TEXT.kv_heads, capacity or count, TEXT.head_dim), np.float32)
@@ -273,7 +275,12 @@ def test_smoothing_changes_nothing_that_a_layer_of_the_encoder_computes(
             graph.output("out", graph.op("Add", [one for one in made if one]), None)
 
         angles = drawn(numbers, 12, 8)
-        feeds = {"x": x, "pos": np.arange(12)[None], "cos": np.cos(angles * 0), "sin": angles * 0}
+        feeds: dict[str, Float] = {
+            "x": x,
+            "pos": np.arange(12)[None],
+            "cos": np.cos(angles * 0),
+            "sin": angles * 0,
+        }
         out: Float = session_of(write).run(feeds)[0]
         return out
 
@@ -361,9 +368,9 @@ def test_graphs_share_the_weights_that_they_have_in_common(
             assert int(place["offset"]) % ALIGNMENT == 0
             if tensor.name == "shared":
                 offsets.append(place["offset"])
-        x = drawn(numbers, 1, 40)
-        y = Session(tmp_path / f"{name}.onnx", PLAN).run({"x": x})[0]
-        np.testing.assert_allclose(y, x @ shared, rtol=1e-4, atol=1e-4)
+        row = drawn(numbers, 1, 40)
+        y = Session(tmp_path / f"{name}.onnx", PLAN).run({"x": row})[0]
+        np.testing.assert_allclose(y, row @ shared, rtol=1e-4, atol=1e-4)
     assert offsets[0] == offsets[1]
 
 
@@ -384,7 +391,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_export_is_what_it_says_and_tells_its_progress(
     small: Path, tmp_path: Path, precision: str, least: float
 ) -> None:
-    told = []
+    told: list[int] = []
     with checkpoint.opened(small) as source:
         found = export(source, tmp_path, precision, told.append)  # type: ignore[arg-type]
         assert sum(told) == steps(source)
