@@ -158,7 +158,7 @@ def test_blocks_hold_every_weight_within_half_a_step(
 # --- smoothing ---------------------------------------------------------------
 
 
-def decoder_layer(numbers: np.random.Generator) -> layers.Layer:
+def decoder_layer(numbers: np.random.Generator) -> dict[str, Any]:
     rows = (TEXT.heads + 2 * TEXT.kv_heads) * TEXT.head_dim
     return {
         "norm1.weight": 1 + drawn(numbers, 64) / 10,
@@ -171,9 +171,9 @@ def decoder_layer(numbers: np.random.Generator) -> layers.Layer:
     }
 
 
-def vision_layer(numbers: np.random.Generator) -> layers.Layer:
+def vision_layer(numbers: np.random.Generator) -> dict[str, Any]:
     sizes = {"qkv": (192, 64), "proj": (64, 64), "fc1": (128, 64), "fc2": (64, 128)}
-    made = {}
+    made: dict[str, Any] = {}
     for part, (out, width) in sizes.items():
         made[f"{part}.weight"] = drawn(numbers, out, width) / 8
         made[f"{part}.bias"] = drawn(numbers, out) / 8
@@ -264,7 +264,7 @@ def test_int8_survives_outliers_because_of_smoothing(numbers: np.random.Generato
 def test_smoothing_changes_nothing_that_a_layer_of_the_encoder_computes(
     numbers: np.random.Generator,
 ) -> None:
-    layer, x = vision_layer(numbers), drawn(numbers, 1, 12, 64)
+    layer, x, angles = vision_layer(numbers), drawn(numbers, 1, 12, 64), drawn(numbers, 12, 8)
     with_outliers(layer, {"norm1": ["qkv"], "norm2": ["fc1"]})
 
     def run(kind: models.Linear) -> Float:
@@ -274,13 +274,7 @@ def test_smoothing_changes_nothing_that_a_layer_of_the_encoder_computes(
             made = models.vision_layer(graph, layer, "b", ("x", None), VISION, kind)
             graph.output("out", graph.op("Add", [one for one in made if one]), None)
 
-        angles = drawn(numbers, 12, 8)
-        feeds: dict[str, Float] = {
-            "x": x,
-            "pos": np.arange(12)[None],
-            "cos": np.cos(angles * 0),
-            "sin": angles * 0,
-        }
+        feeds = {"x": x, "pos": np.arange(12)[None], "cos": np.cos(angles), "sin": np.sin(angles)}
         out: Float = session_of(write).run(feeds)[0]
         return out
 
