@@ -376,8 +376,8 @@ def test_the_best_of_ours_is_compared_with_the_best_of_each_kind():
     samples = [sample(name, wall) for name, wall in {**walls, "transformers": 20.0}.items()]
     found = model_report.figures(samples, "vision-448", 2)
     assert model_report.ratios(found, "vision-448", rate=False) == [
-        "ours int8 is 2.00 times as fast as llama.cpp a (goal 2)",
-        "ours int8 is 5.00 times as fast as transformers",
+        "ours int8 is 2.00 times as fast as llama.cpp a, for 0.50 of its CPU time (goal 2)",
+        "ours int8 is 5.00 times as fast as transformers, for 0.20 of its CPU time",
     ]
     assert model_report.ratios(found[2:], "vision-448", rate=False) == []
 
@@ -386,8 +386,12 @@ def test_rates_decide_where_engines_did_not_write_the_same():
     samples = [sample("ours a", 2.0, 100), sample("llama.cpp a", 1.0, 20)]
     found = model_report.figures(samples, "vision-448", 2)
     assert model_report.ratios(found, "prefill-512", rate=True) == [
-        "ours a is 2.50 times as fast as llama.cpp a (goal 2.5)"
+        "ours a is 2.50 times as fast as llama.cpp a, for 0.40 of its CPU time (goal 2.5)"
     ]
+    assert model_report.batch_against_one(found, found) == [
+        "  ours a is 2.50 times as fast as one sequence of llama.cpp a, for 0.40 of its CPU time"
+    ]
+    assert model_report.batch_against_one(found, found[:1]) == []
     told = model_report.block("reading", 2, found, "prefill-512", rate=True)
     assert told.splitlines()[0] == "reading; 2 threads"
     assert "50.0 t/s" in told

@@ -7,6 +7,21 @@ medians can be compared. Who does not compute waits without spinning.
 
 The weights are those of `bench checkpoint`: as shapes decide what is computed, random ones
 cost as much as trained ones. Texts are as long as is asked, for nothing ends them.
+
+From nothing to figures, with torch and transformers in the environment REF, the official
+mineru-llama-cpp in LLAMA, and llama.cpp's sources (for its converter) in SOURCES:
+
+    mineru-daemon bench checkpoint random
+    mineru-daemon model export random random-int8 --precision int8
+    REF/bin/python mineru_daemon/bench/peers/make_gguf.py SOURCES random gguf \\
+        --quantiser LLAMA/bin/python
+    mineru-daemon bench model --model int8=random-int8 --checkpoint random --gguf gguf \\
+        --peer-python transformers=REF/bin/python --peer-python llama.cpp=LLAMA/bin/python \\
+        --export int8 --json figures.json
+
+Seconds are of the wall; CPU seconds are those of all threads of the process, and the peak is
+the largest resident memory while a stage ran, weights that are mapped from files included.
+What mineru-llama-cpp's interface does not tell is derived as `peers.llama_cpp_peer` says.
 """
 
 from __future__ import annotations
@@ -117,6 +132,8 @@ def run(options: argparse.Namespace) -> int:
             _interleaved(measured, variants, stages, cpus, base, options)
             for stage in stages:
                 measured.tell(stage.name, stage.label, count, stage.rate)
+                if stage.name == f"batch-{sizes.batch}":
+                    measured.tell_batch(stage.name, f"decode-{sizes.batch_context}", count)
     found["stolen_share"] = (machine.stolen_seconds() - stolen) / (
         (time.monotonic() - began) * (os.cpu_count() or 1)
     )
@@ -153,6 +170,12 @@ class Measured:
         found = model_report.figures(self.samples, stage, threads)
         if found:
             print(model_report.block(label, threads, found, stage, rate), flush=True)
+
+    def tell_batch(self, batch: str, one: str, threads: int) -> None:
+        """Print what a batch brings against a peer that reads one after the other."""
+        found = (model_report.figures(self.samples, stage, threads) for stage in (batch, one))
+        for line in model_report.batch_against_one(*found):
+            print(line, flush=True)
 
 
 def _variants(options: argparse.Namespace) -> list[Variant]:

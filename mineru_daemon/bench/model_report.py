@@ -82,11 +82,34 @@ def ratios(found: Sequence[Figure], stage: str, rate: bool) -> list[str]:
         return []
     lines = []
     for kind, peer in sorted(best.items()):
-        times = _speed(ours, rate) / _speed(peer, rate)
         goal = GOALS.get(stage.partition("-")[0], {}).get(kind)
         wanted = f" (goal {goal:g})" if goal else ""
-        lines.append(f"{ours.variant} is {times:.2f} times as fast as {peer.variant}{wanted}")
+        lines.append(_compared(ours, peer, peer.variant, rate) + wanted)
     return lines
+
+
+def batch_against_one(batch: Sequence[Figure], one: Sequence[Figure]) -> list[str]:
+    """The best of our batches against the best of llama.cpp's single sequences."""
+    kinds = {figure.kind for figure in batch}, {figure.kind for figure in one}
+    if "ours" not in kinds[0] or "llama.cpp" not in kinds[1]:
+        return []
+    ours, peer = _best(batch, "ours", True), _best(one, "llama.cpp", True)
+    return [f"  {_compared(ours, peer, f'one sequence of {peer.variant}', True)}"]
+
+
+def _compared(ours: Figure, peer: Figure, name: str, rate: bool) -> str:
+    times = _speed(ours, rate) / _speed(peer, rate)
+    said = f"{ours.variant} is {times:.2f} times as fast as {name}"
+    # On a busy machine this is the steadier of both.
+    cpu = _effort(ours, rate) / _effort(peer, rate) if _effort(peer, rate) else 0.0
+    return f"{said}, for {cpu:.2f} of its CPU time" if cpu else said
+
+
+def _effort(figure: Figure, rate: bool) -> float:
+    """CPU seconds, of the whole or for each token."""
+    if rate and figure.tokens_per_second is not None:
+        return figure.cpu / (figure.tokens_per_second * figure.wall)
+    return figure.cpu
 
 
 def _best(found: Sequence[Figure], kind: str, rate: bool) -> Figure:

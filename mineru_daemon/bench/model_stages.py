@@ -110,6 +110,8 @@ def stages(sizes: Sizes, pictures: Pictures, page_rows: int | None = None) -> li
     """All that are asked of running engines, cheap ones first."""
     found = [_prefill(tokens) for tokens in sizes.prefill]
     found.append(_decode(f"decode-{sizes.context}", 1, sizes.context, sizes.decoded))
+    # One sequence where the batch is, too: what the batch brings, and against whom.
+    found.append(_decode(f"decode-{sizes.batch_context}", 1, sizes.batch_context, sizes.decoded))
     found.append(_decode(f"batch-{sizes.batch}", sizes.batch, sizes.batch_context, sizes.decoded))
     found += [_vision(side, pictures) for side in sizes.vision]
     found.append(_page("quality", sizes, pictures, page_rows))

@@ -70,6 +70,8 @@ class Engine:
             n_threads=self._threads,
         )
         self._rows = rows
+        # The first request after a start finds everything cold.
+        self._ask(self._digits(1, rows), 1)
 
     # --- stages --------------------------------------------------------------
 
