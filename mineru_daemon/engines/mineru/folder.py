@@ -70,7 +70,7 @@ Progress = Callable[[int], object]
 """Is told how many bytes were done since it was last called."""
 
 Precision = Literal["fp32", "int8", "int4", "fp16"]
-Stage = Literal["vision", "prefill", "decode"]
+Stage = Literal["vision", "prefill", "decode", "decode_blocks"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$")]
 """Of a file right in the folder: nothing in a manifest leads out of it."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -111,6 +111,8 @@ class Graphs(_Part):
     vision: Name
     prefill: Name
     decode: Name | None = None
+    decode_blocks: Name | None = None
+    """The same with other kernels; the faster of both is used."""
 
 
 class File(_Part):
@@ -392,20 +394,23 @@ def _writing(place: Path) -> Iterator[None]:
 @contextmanager
 def _workplace(parent: Path) -> Iterator[Path]:
     """A folder that is locked by this process as long as it lives, and then removed."""
-    with ExitStack() as stack:
-        while True:
-            path = parent / f"{_WORKPLACE}{secrets.token_hex(4)}"
-            # Not mkdtemp: a service that runs as somebody else is to read what is made here.
-            path.mkdir()
-            try:
-                held = stack.enter_context(locked(path))
-            except FileNotFoundError:
-                continue  # Another export cleared it before it was locked.
-            if held and path.exists():
-                break
-        try:
+    path = None
+    # All of it, as a signal that ends the export may come between any two steps.
+    try:
+        with ExitStack() as stack:
+            while True:
+                path = parent / f"{_WORKPLACE}{secrets.token_hex(8)}"
+                # Not mkdtemp: a service that runs as somebody else is to read what is made here.
+                path.mkdir()
+                try:
+                    held = stack.enter_context(locked(path))
+                except FileNotFoundError:
+                    continue  # Another export cleared it before it was locked.
+                if held and path.exists():
+                    break
             yield path
-        finally:
+    finally:
+        if path is not None:
             # Renamed by now, or what the published folder took the place of.
             shutil.rmtree(path, ignore_errors=True)
 
