@@ -389,7 +389,8 @@ def test_an_export_is_what_it_says_and_tells_its_progress(
     with checkpoint.opened(small) as source:
         found = export(source, tmp_path, precision, told.append)  # type: ignore[arg-type]
         assert sum(told) == steps(source)
-    assert set(found) == {"vision", "prefill", "decode"}
+    ways = {"decode_blocks"} if precision == "int8" else set()
+    assert set(found) == {"vision", "prefill", "decode"} | ways
     for part in found.values():
         assert least < part["cosine"] <= 1.000001
     assert {path.name for path in tmp_path.iterdir()} >= {

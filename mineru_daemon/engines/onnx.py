@@ -93,6 +93,11 @@ class Session:
         return self._session
 
     @property
+    def name(self) -> str:
+        """The model's file name."""
+        return self._name
+
+    @property
     def inputs(self) -> list[str]:
         """Names of the inputs, in the model's order."""
         return [one.name for one in self._session.get_inputs()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mineru_daemon import cpu
-from mineru_daemon.engines.mineru import generate, prompt
+from mineru_daemon.engines.mineru import generate, kernels, prompt
 from mineru_daemon.engines.mineru.architecture import Architecture
 from mineru_daemon.engines.mineru.decoder import Decoder, Embedding
 from mineru_daemon.engines.mineru.folder import ModelFolder
@@ -60,8 +60,11 @@ def load(
     # Images and prompts differ in size; steps of decoding are many and alike.
     vision = VisionEncoder(session(graphs.vision, shrinking=True), architecture.vision)
     prefill = session(graphs.prefill, shrinking=True)
-    decode = session(graphs.decode, shrinking=False) if graphs.decode else prefill
-    decoder = Decoder(prefill, decode, Embedding(folder), architecture.text)
+    ways = [one for one in (graphs.decode, graphs.decode_blocks) if one is not None]
+    steps = [session(one, shrinking=False) for one in ways] or [prefill]
+    embedding, text = Embedding(folder), architecture.text
+    decode = kernels.fastest(steps, prefill, embedding, text, batch)
+    decoder = Decoder(prefill, decode, embedding, text)
     beginning = tokenizer.encode(prompt.chat(SYSTEM_PROMPT, "", image=True))
     generator = Generator(
         architecture,

@@ -78,13 +78,15 @@ def _write_vision(
 def _write_decoder(
     checkpoint: Checkpoint, folder: Path, plan: Plan, calibration: Calibration, progress: Progress
 ) -> None:
-    """Both graphs of the decoder at once: each layer is calibrated, and its weights are
-    written, only once."""
+    """All graphs of the decoder at once: each layer is calibrated, and weights that graphs
+    have in common are written, only once."""
     text = checkpoint.architecture.text
     graphs = {
         "prefill": (models.attend_prompt, plan.prefill),
         "decode": (models.attend_step, plan.decode),
     }
+    if plan.decode_blocks is not None:
+        graphs["decode_blocks"] = (models.attend_step, plan.decode_blocks)
     with WeightFile(folder / "decoder.data") as weights:
         writers = {
             name: models.DecoderWriter(Graph(weights), text, *how) for name, how in graphs.items()

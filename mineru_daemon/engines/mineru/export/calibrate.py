@@ -131,8 +131,8 @@ class Calibration:
 
         return self._run(write, lambda sample: self.decoder_feeds(sample, sample.stream, 1))
 
-    def decoder_feeds(self, sample: Sample, stream: Float, count: int) -> Feeds:
-        """All inputs of `count` layers that read a sample from its beginning."""
+    def decoder_feeds(self, sample: Sample, stream: Float, count: int | None = None) -> Feeds:
+        """All inputs of `count` layers (None: of all) that read a sample from its beginning."""
         text = self._architecture.text
         places, _ = rope.positions(sample.ids, self._architecture.image_token_id, sample.grid)
         cos, sin = rope.text_angles(places, text)
@@ -145,7 +145,11 @@ class Calibration:
             "sin": sin,
             "seqlens_k": np.array([tokens - 1], np.int32),
             "total_len": np.array(tokens, np.int32),
-            **{f"past.{number}.{kind}": empty for number in range(count) for kind in "kv"},
+            **{
+                f"past.{number}.{kind}": empty
+                for number in range(text.layers if count is None else count)
+                for kind in "kv"
+            },
         }
 
     def head(self) -> tuple[Layer, Peaks]:

@@ -5,7 +5,7 @@ What it finds is printed at the end of an export and kept in the manifest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from mineru_daemon import cpu
 from mineru_daemon.engines.mineru.architecture import Architecture
-from mineru_daemon.engines.mineru.export.calibrate import Calibration
+from mineru_daemon.engines.mineru.export.calibrate import Calibration, Feeds, Sample
 from mineru_daemon.engines.mineru.export.layers import Float
 from mineru_daemon.engines.onnx import Session
 
@@ -24,59 +24,59 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
     Each graph is given the exact output of the one before it. A difference is a share of the
     largest number there is. `calibration` has run through all layers.
     """
-    plan = cpu.granted_threads()
     samples = calibration.samples
-    vision = Session(folder / "vision.onnx", plan, shrinking=True)
+    vision = _session(folder / "vision.onnx")
     tokens = [
         vision.run({"patches": one.patches, **calibration.vision_places(one)})[0] for one in samples
     ]
     vision.close()
-    found = {"vision": _worst(zip(tokens, [one.tokens for one in samples], strict=True))}
-    logits = [one.logits for one in samples]
-    layers = architecture.text.layers
-    cache = [f"{number}.{kind}" for number in range(layers) for kind in "kv"]
-    prefill = Session(folder / "prefill.onnx", plan, shrinking=True)
+    found = {"vision": _worst(tokens, [one.tokens for one in samples])}
+    exact = [one.logits for one in samples]
+    names = [f"{number}.{kind}" for number in range(architecture.text.layers) for kind in "kv"]
+    prefill = _session(folder / "prefill.onnx")
     read = [
-        prefill.run(
-            {
-                **calibration.decoder_feeds(one, one.embeds[None], layers),
-                "last": np.array([[len(one.ids) - 1]], np.int64),
-            },
-            ["logits", *(f"present.{name}" for name in cache)],
-        )
+        prefill.run(_prompt(calibration, one), ["logits", *(f"present.{name}" for name in names)])
         for one in samples
     ]
     prefill.close()
-    found["prefill"] = _worst((one[0][0], exact) for one, exact in zip(read, logits, strict=True))
-    decode = Session(folder / "decode.onnx", plan, shrinking=True)
-    # The last token once more, as a step behind all others.
-    steps = [
-        decode.run(
-            {
-                **calibration.decoder_feeds(one, one.embeds[None], layers),
-                "inputs_embeds": one.embeds[None, -1:],
-                "positions": np.array([[len(one.ids) - 1]], np.int64),
-                "last": np.array([[0]], np.int64),
-                **{f"past.{name}": kept for name, kept in zip(cache, known, strict=True)},
-            },
-            ["logits"],
-        )[0][0]
-        for one, (_, *known) in zip(samples, read, strict=True)
-    ]
-    decode.close()
-    found["decode"] = _worst(zip(steps, logits, strict=True))
+    found["prefill"] = _worst([logits[0] for logits, *_ in read], exact)
+    for name in ("decode", "decode_blocks"):
+        if not (folder / f"{name}.onnx").exists():
+            continue
+        decode = _session(folder / f"{name}.onnx")
+        steps = []
+        for one, (_, *kept) in zip(samples, read, strict=True):
+            cache = dict(zip((f"past.{name}" for name in names), kept, strict=True))
+            steps.append(decode.run({**_last_step(calibration, one), **cache}, ["logits"])[0][0])
+        decode.close()
+        found[name] = _worst(steps, exact)
     return found
 
 
-def _worst(pairs: Iterable[tuple[Float, Float]]) -> dict[str, float]:
-    made = [
-        (
-            float(np.vdot(one, exact) / np.linalg.norm(one) / np.linalg.norm(exact)),
-            float(np.abs(one - exact).max() / np.abs(exact).max()),
-        )
-        for one, exact in pairs
-    ]
+def _session(path: Path) -> Session:
+    return Session(path, cpu.granted_threads(), shrinking=True)
+
+
+def _prompt(calibration: Calibration, sample: Sample) -> Feeds:
+    """A sample as one prompt, without the cache's place in it."""
+    last = np.array([[len(sample.ids) - 1]], np.int64)
+    return {**calibration.decoder_feeds(sample, sample.embeds[None]), "last": last}
+
+
+def _last_step(calibration: Calibration, sample: Sample) -> Feeds:
+    """A sample's last token once more, as a step behind all others."""
     return {
-        "cosine": min(cosine for cosine, _ in made),
-        "difference": max(difference for _, difference in made),
+        **_prompt(calibration, sample),
+        "inputs_embeds": sample.embeds[None, -1:],
+        "positions": np.array([[len(sample.ids) - 1]], np.int64),
+        "last": np.array([[0]], np.int64),
     }
+
+
+def _worst(made: Sequence[Float], exact: Sequence[Float]) -> dict[str, float]:
+    pairs = list(zip(made, exact, strict=True))
+    cosines = [
+        np.vdot(one, other) / np.linalg.norm(one) / np.linalg.norm(other) for one, other in pairs
+    ]
+    differences = [np.abs(one - other).max() / np.abs(other).max() for one, other in pairs]
+    return {"cosine": float(min(cosines)), "difference": float(max(differences))}

@@ -12,7 +12,7 @@ from mineru_daemon.engines.mineru.export.models import Linear
 from mineru_daemon.engines.mineru.folder import Precision
 
 BLOCK = 32
-"""Inputs that share a scale in 4-bit weights."""
+"""Inputs that share a scale in weights of MatMulNBits."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,23 @@ class Plan:
     prefill: Linear
     decode: Linear
     head: Linear
-    """In both graphs of the decoder."""
+    """In all graphs of the decoder."""
     smooth: bool
     """Whether activations are quantised, so that it helps to even them out."""
+    decode_blocks: Linear | None = None
+    """Another way to decode; which one is faster is found out where the model is loaded."""
 
 
 PLANS: dict[Precision, Plan] = {
     "fp32": Plan(linear.exact, linear.exact, linear.exact, linear.exact, smooth=False),
     "fp16": Plan(linear.half, linear.half, linear.half, linear.half, smooth=False),
-    "int8": Plan(linear.int8, linear.int8, linear.int8, linear.int8, smooth=True),
+    "int8": Plan(
+        linear.int8,
+        linear.int8,
+        linear.int8,
+        linear.int8,
+        smooth=True,
+        decode_blocks=linear.blocks(8, BLOCK),
+    ),
     "int4": Plan(linear.int8, linear.int8, linear.blocks(4, BLOCK), linear.int8, smooth=True),
 }
