@@ -93,6 +93,19 @@ def cgroup_quota(
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
+def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """What the kernel says that the CPU can do: `avx2`, `avx512_vnni`, on ARM `asimddp`, …"""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    for line in lines:
+        name, _, values = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return frozenset(values.split())
+    return frozenset()
+
+
 def limit_libraries(plan: ThreadPlan, environ: MutableMapping[str, str] = os.environ) -> None:
     """Keep numerical libraries that are loaded from now on within the plan.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mineru_daemon.bench.random_checkpoint import Shapes
 
 SMALL = Shapes(
@@ -17,3 +19,6 @@ SMALL = Shapes(
     vision_heads=2,
 )
 """Of the architecture, with weights of less than a megabyte."""
+
+SMALL_WITH_TEXT = replace(SMALL, vocabulary=Shapes().vocabulary)
+"""With room for every token of the synthetic tokenizer: for tests that encode prompts."""

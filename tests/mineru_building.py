@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 from mineru_daemon.engines.mineru import folder
 from mineru_daemon.engines.mineru.architecture import NAME
@@ -12,7 +13,7 @@ from mineru_daemon.engines.mineru.folder import ModelFolder, Precision, Stage
 
 def build_folder(source: Path, out: Path, precision: Precision = "fp32") -> ModelFolder:
     """Export the checkpoint `source` to `out`."""
-    stages: tuple[Stage, ...] = ("vision", "prefill", "decode")
+    stages: tuple[Stage, ...] = get_args(Stage)
     with checkpoint.opened(source) as opened, folder.publishing(out) as draft:
         verification = export(opened, draft.path, precision, lambda _count: None)
         embedding, dtype = opened.raw("model.embed_tokens.weight")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from checkpoint_building import SMALL
+from checkpoint_building import SMALL_WITH_TEXT
 
 from mineru_daemon import cpu
 from mineru_daemon.bench import random_checkpoint
@@ -374,8 +373,7 @@ def test_graphs_share_the_weights_that_they_have_in_common(
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "small"
-    shapes = replace(SMALL, vocabulary=random_checkpoint.Shapes().vocabulary)
-    random_checkpoint.write(path, shapes=shapes)
+    random_checkpoint.write(path, shapes=SMALL_WITH_TEXT)
     return path
 
 
@@ -408,8 +406,7 @@ def test_an_export_is_what_it_says_and_tells_its_progress(
 def test_outliers_in_every_input_cost_int8_next_to_nothing(
     tmp_path: Path,
 ) -> None:
-    shapes = replace(SMALL, vocabulary=random_checkpoint.Shapes().vocabulary)
-    random_checkpoint.write(tmp_path / "outliers", outliers=100, shapes=shapes)
+    random_checkpoint.write(tmp_path / "outliers", outliers=100, shapes=SMALL_WITH_TEXT)
     out = tmp_path / "out"
     out.mkdir()
     with checkpoint.opened(tmp_path / "outliers") as source:
@@ -427,5 +424,6 @@ def test_calibration_sees_every_linear_layer(small: Path) -> None:
     assert encoder == [{"qkv", "proj", "fc1", "fc2"}] * 2 + [{"fc1", "fc2"}]
     assert decoder == [{"qkv", "o", "gate_up", "down"}] * 2
     assert set(head) == {"lm"}
-    vocabulary = random_checkpoint.Shapes().vocabulary
-    assert [sample.logits.shape for sample in calibration.samples] == [(vocabulary,)] * 2
+    assert [sample.logits.shape for sample in calibration.samples] == [
+        (SMALL_WITH_TEXT.vocabulary,)
+    ] * 2

@@ -1,9 +1,10 @@
-"""Which of a model's decoding graphs is the fastest on this CPU: measured while it is loaded.
+"""Which of a model's decoding graphs is the fastest on this CPU.
 
 The same 8-bit weights can be multiplied by two kernels of ONNX Runtime: int8 GEMM, with a scale
-for each row, and MatMulNBits, in blocks. Which one is faster depends on what the CPU has (VNNI,
-AMX or neither), on its memory and on the threads that were granted, so that no table of flags
-says it.
+for each row, and MatMulNBits, in blocks. The latter is made for CPUs with instructions for int8
+dot products (VNNI, AMX); where there are none it was never the faster of both (Zen 3: a batch of
+eight took it 1.5 times as long), and is not even loaded. Where there are, both are measured, as
+memory and granted threads count too.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ from time import perf_counter
 
 import structlog
 
+from mineru_daemon import cpu
 from mineru_daemon.engines.mineru.architecture import TextArchitecture
 from mineru_daemon.engines.mineru.decoder import Decoder, Embedding
+from mineru_daemon.engines.mineru.folder import Graphs
 from mineru_daemon.engines.onnx import Session
+
+INT8_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
+"""Flags of CPUs that multiply and add int8 in one instruction; the last two are ARM's."""
 
 TOKENS = 128
 """In the cache while it is measured: those of a short prompt."""
@@ -34,8 +40,17 @@ layout of some 500 tokens, read alone, and 900 tokens of text in batches of eigh
 _log = structlog.get_logger()
 
 
+def candidates(graphs: Graphs) -> list[str]:
+    """File names of the decoding graphs that are worth a try here."""
+    if graphs.decode is None:
+        return []
+    if graphs.decode_blocks is None or not INT8_DOT & cpu.flags():
+        return [graphs.decode]
+    return [graphs.decode, graphs.decode_blocks]
+
+
 def fastest(
-    candidates: Sequence[Session],
+    sessions: Sequence[Session],
     prefill: Session,
     embedding: Embedding,
     architecture: TextArchitecture,
@@ -45,19 +60,19 @@ def fastest(
 
     The others are closed. One alone is not measured.
     """
-    if len(candidates) == 1:
-        return candidates[0]
+    if len(sessions) == 1:
+        return sessions[0]
     costs = {}
-    for session in candidates:
+    for session in sessions:
         decoder = Decoder(prefill, session, embedding, architecture)
         decoder.reserve(batch, TOKENS + STEPS + 1, 0)
         single, whole = (_seconds(decoder, rows) for rows in (1, batch))
         decoder.release()
         costs[session] = SINGLE_SHARE * single + whole
         _log.debug("kernel", model=session.name, single=round(single, 4), batch=round(whole, 4))
-    costs[candidates[0]] *= MARGIN
-    best = min(candidates, key=lambda session: costs[session])
-    for session in candidates:
+    costs[sessions[0]] *= MARGIN
+    best = min(sessions, key=lambda session: costs[session])
+    for session in sessions:
         if session is not best:
             session.close()
     return best

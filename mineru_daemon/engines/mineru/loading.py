@@ -60,7 +60,7 @@ def load(
     # Images and prompts differ in size; steps of decoding are many and alike.
     vision = VisionEncoder(session(graphs.vision, shrinking=True), architecture.vision)
     prefill = session(graphs.prefill, shrinking=True)
-    ways = [one for one in (graphs.decode, graphs.decode_blocks) if one is not None]
+    ways = kernels.candidates(graphs)
     steps = [session(one, shrinking=False) for one in ways] or [prefill]
     embedding, text = Embedding(folder), architecture.text
     decode = kernels.fastest(steps, prefill, embedding, text, batch)

@@ -1,0 +1,70 @@
+"""Which decoding graph is taken on which CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from checkpoint_building import SMALL_WITH_TEXT
+from mineru_building import build_folder
+
+from mineru_daemon import cpu
+from mineru_daemon.bench import random_checkpoint
+from mineru_daemon.engines.mineru import decoder, kernels, loading
+from mineru_daemon.engines.mineru.folder import Graphs
+from mineru_daemon.engines.onnx import Session
+
+BOTH = Graphs(
+    vision="vision.onnx",
+    prefill="prefill.onnx",
+    decode="decode.onnx",
+    decode_blocks="decode_blocks.onnx",
+)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"avx2", "fma"}, ["decode.onnx"]),
+        ({"avx2", "avx_vnni"}, ["decode.onnx", "decode_blocks.onnx"]),
+        ({"asimd", "asimddp"}, ["decode.onnx", "decode_blocks.onnx"]),
+    ],
+)
+def test_blocks_are_tried_where_the_cpu_has_int8_dot_products(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: list[str]
+) -> None:
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset(flags))
+    assert kernels.candidates(BOTH) == expected
+
+
+def test_flags_are_read_from_what_the_kernel_says(tmp_path: Path) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_vnni\n\nprocessor\t: 1\n")
+    assert cpu.flags(cpuinfo) == {"fpu", "avx2", "avx512_vnni"}
+    assert cpu.flags(tmp_path / "none") == frozenset()
+
+
+@pytest.mark.parametrize("slow", ["decode.onnx", "decode_blocks.onnx"])
+def test_the_faster_graph_is_taken_and_the_other_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: str
+) -> None:
+    random_checkpoint.write(tmp_path / "checkpoint", shapes=SMALL_WITH_TEXT)
+    folder = build_folder(tmp_path / "checkpoint", tmp_path / "model", "int8")
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx_vnni"}))
+    clock = 0.0
+    closed: list[str] = []
+
+    # Time is told by the graph, not by this machine.
+    class Timed(decoder.Decoder):
+        def decode(self, *given: Any) -> Any:
+            nonlocal clock
+            clock += 2.0 if self._decode.name == slow else 1.0
+            return super().decode(*given)
+
+    monkeypatch.setattr(kernels, "Decoder", Timed)
+    monkeypatch.setattr(kernels, "perf_counter", lambda: clock)
+    monkeypatch.setattr(Session, "close", lambda self: closed.append(self.name))
+    loaded = loading.load(folder, cpu.plan_threads(1))
+    assert closed == [slow]
+    assert loaded.decoder._decode.name not in closed
