@@ -21,6 +21,7 @@ BlockType = Literal[
     "title",
     "table",
     "image",
+    "chart",
     "equation",
     "list",
     "code",
@@ -39,7 +40,7 @@ BlockType = Literal[
     "code_caption",
     "unknown",
 ]
-"""Block types of MinerU 2.5 (its README, section on output)."""
+"""Block types of MinerU 2.5 and its successors (their README, section on output)."""
 
 BLOCK_TYPES: tuple[str, ...] = get_args(BlockType)
 
@@ -214,7 +215,8 @@ def content_list(page: PageResult) -> Iterator[dict[str, Any]]:
             continue
         item = _content_item(block)
         for note in notes.get(number, []):
-            item[page.blocks[note].type].append(page.blocks[note].content or "")
+            _, _, kind = page.blocks[note].type.partition("_")
+            item[f"{item['type']}_{kind}"].append(page.blocks[note].content or "")
         item["bbox"] = [round(edge * 1000) for edge in block.bbox]
         item["page_idx"] = page.index
         yield item
@@ -228,8 +230,10 @@ def _content_item(block: Block) -> dict[str, Any]:
         case "table":
             empty: dict[str, Any] = {"img_path": "", "table_caption": [], "table_footnote": []}
             return {"type": "table", **empty, "table_body": content}
-        case "image":
-            return {"type": "image", "img_path": "", "image_caption": [], "image_footnote": []}
+        case "image" | "chart" as kind:
+            told = {"content": content} if content else {}
+            notes: dict[str, Any] = {f"{kind}_caption": [], f"{kind}_footnote": []}
+            return {"type": kind, "img_path": "", **told, **notes}
         case "equation":
             text = f"$$\n{content}\n$$"
             return {"type": "equation", "img_path": "", "text": text, "text_format": "latex"}
@@ -248,8 +252,8 @@ def _content_item(block: Block) -> dict[str, Any]:
 _NOTES: dict[str, frozenset[str]] = {
     "table_caption": frozenset({"table"}),
     "table_footnote": frozenset({"table"}),
-    "image_caption": frozenset({"image"}),
-    "image_footnote": frozenset({"image"}),
+    "image_caption": frozenset({"image", "chart"}),
+    "image_footnote": frozenset({"image", "chart"}),
     "code_caption": frozenset({"code", "algorithm"}),
 }
 """Captions and footnotes, and what they can belong to."""

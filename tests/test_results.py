@@ -118,6 +118,16 @@ def test_content_list_follows_minerus_convention():
     assert all(item["bbox"] == [100, 200, 500, 250] and item["page_idx"] == 3 for item in items)
 
 
+def test_content_list_has_what_was_read_in_pictures():
+    image, chart = listed(
+        block("image", "A harbour."), block("chart", "| x | y |"), block("image_caption", "Fig. 1")
+    )
+    assert (image["type"], image["content"]) == ("image", "A harbour.")
+    assert (chart["type"], chart["content"]) == ("chart", "| x | y |")
+    assert chart["chart_footnote"] == []
+    assert image["image_caption"] + chart["chart_caption"] == ["Fig. 1"]
+
+
 def test_content_list_tells_lists_and_code_by_their_kind():
     first, second, third = listed(
         block("list", "one\ntwo"), block("code", "x = 1"), block("algorithm", "1: end")

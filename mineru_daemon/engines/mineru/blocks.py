@@ -23,7 +23,6 @@ RENAMED = {
     "list_item": "text",
     "index": "text",
     "formula_number": "text",
-    "chart": "image",
     "image_block": "image",
 }
 """Types of mineru-vl-utils 2 that MinerU 2.5's output does not have."""
