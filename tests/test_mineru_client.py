@@ -96,6 +96,15 @@ def test_asynchronous_calls_answer_the_same(
     assert [answer.text for answer in all_scored] == many
 
 
+def test_questions_asked_at_the_same_time_are_answered_one_after_the_other(
+    client: OnnxVlmClient, crops: list[Image.Image]
+) -> None:
+    async def ask() -> list[str]:
+        return await asyncio.gather(*(client.aio_predict(crop, TEXT, FEW) for crop in crops))
+
+    assert asyncio.run(ask()) == client.batch_predict(crops, TEXT, FEW)
+
+
 def test_what_is_not_greedy_is_refused(client: OnnxVlmClient, crops: list[Image.Image]) -> None:
     with pytest.raises(UnsupportedError, match="chooses the most likely token"):
         client.predict(crops[0], TEXT, SamplingParams(temperature=0.7, top_k=20))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +29,10 @@ from PIL import Image
 
 from mineru_daemon.engines.base import Progress
 from mineru_daemon.engines.mineru import confidence
-from mineru_daemon.engines.mineru import prompt as prompts
 from mineru_daemon.engines.mineru.generate import Finish, Generation, Prompt
 from mineru_daemon.engines.mineru.image import Float, Grid
 from mineru_daemon.engines.mineru.loading import SYSTEM_PROMPT, Model
+from mineru_daemon.engines.mineru.prompt import chat
 from mineru_daemon.engines.mineru.sampling import Sampling
 from mineru_daemon.engines.timing import Timings
 
@@ -69,7 +70,8 @@ class Answer:
 class OnnxVlmClient(VlmClient):  # type: ignore[misc]
     """Answers the official package's questions with a model on ONNX Runtime.
 
-    Greedy. Serves one thread at a time; the asynchronous calls run in another thread.
+    Greedy. Threads that ask at the same time are answered one after the other; the
+    asynchronous calls run in a thread of their own.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class OnnxVlmClient(VlmClient):  # type: ignore[misc]
         )
         self._model = model
         self._penalties = penalties
+        self._busy = threading.Lock()
 
     def answer(
         self,
@@ -100,9 +103,9 @@ class OnnxVlmClient(VlmClient):  # type: ignore[misc]
     ) -> list[Answer]:
         """Answers to all tasks, in their order; `progress` and `timings` as in `Generator`."""
         timings = defaultdict(float) if timings is None else timings
-        made = self._model.generator.generate(
-            [self._prompt(task) for task in tasks], progress, timings, logprobs=scored
-        )
+        prompts = [self._prompt(task) for task in tasks]
+        with self._busy:
+            made = self._model.generator.generate(prompts, progress, timings, logprobs=scored)
         return [self._answer(one) for one in made]
 
     def _answer(self, made: Generation) -> Answer:
@@ -110,7 +113,7 @@ class OnnxVlmClient(VlmClient):  # type: ignore[misc]
         return Answer(text, made.finish, made.tokens, made.logprobs)
 
     def _prompt(self, task: Task) -> Prompt:
-        text = prompts.chat(self.system_prompt, task.text or self.prompt, image=bool(task.image))
+        text = chat(self.system_prompt, task.text or self.prompt, image=bool(task.image))
         sampling = self._sampling(self.build_sampling_params(task.params))
         if task.image is None:
             return Prompt(self._model.tokenizer.encode(text), None, sampling)
