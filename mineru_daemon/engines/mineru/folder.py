@@ -4,6 +4,7 @@
     vision.onnx             the vision encoder
     prefill.onnx            the decoder for prompts
     decode.onnx             the decoder for single tokens; may be missing
+    decode_blocks.onnx      the same with other kernels; int8 has it
     vision.data, …          the weights that the graphs name
     embedding.bin           the token embedding, row after row
     config.json, tokenizer.json, preprocessor_config.json, …   as in the checkpoint
@@ -163,7 +164,7 @@ class ModelFolder:
     manifest: Manifest
 
     def graph(self, stage: Stage) -> Path:
-        """The graph for a stage; the prompts' where there is none of its own for `decode`."""
+        """The graph for a stage; the prompts' where there is none of its own for decoding."""
         graphs = self.manifest.graphs
         return self.path / (getattr(graphs, stage) or graphs.prefill)
 
