@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from mineru_daemon import cpu, weights
+from mineru_daemon.engines import onnx
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.errors import CancelledError, EngineError
 
@@ -29,6 +30,7 @@ if len(sys.argv) > 1:
     plan = cpu.plan_threads(int(sys.argv[1]))
 cpu.limit_libraries(plan)
 import numpy as np
+from mineru_daemon.engines import onnx
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon import weights
 
@@ -227,3 +229,41 @@ def test_a_model_that_fails_is_one_sentence(capfd: pytest.CaptureFixture[str]) -
     with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_small\.onnx failed: [^\n]+$"):
         session.run({"x": np.zeros((1, 7, 64, 64), np.float32)})
     assert capfd.readouterr().err == ""
+
+
+def _spin(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+@pytest.mark.parametrize(("run", "least", "most"), [(_spin, 4, 99), (time.sleep, 1, 2)])
+def test_a_run_that_computes_is_watched_and_one_that_hangs_is_not(
+    monkeypatch: pytest.MonkeyPatch, run: Callable[[float], None], least: int, most: int
+) -> None:
+    monkeypatch.setattr(onnx, "WATCH_SECONDS", 0.1)
+
+    class Native:
+        def run_with_iobinding(self, _binding: Any, _options: Any) -> None:
+            run(1.0)
+
+    session = Session(weights.locate(weights.ORIENTATION), cpu.plan_threads(1))
+    session._session = Native()
+    calls: list[None] = []
+    session.run_bound(None, lambda: calls.append(None))
+    assert least <= len(calls) <= most
+
+
+def test_a_run_is_not_watched_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "WATCH_SECONDS", 0.1)
+    monkeypatch.setattr(onnx, "LONGEST_RUN_SECONDS", 0.3)
+
+    class Native:
+        def run_with_iobinding(self, _binding: Any, _options: Any) -> None:
+            _spin(1.5)
+
+    session = Session(weights.locate(weights.ORIENTATION), cpu.plan_threads(1))
+    session._session = Native()
+    calls: list[None] = []
+    session.run_bound(None, lambda: calls.append(None))
+    assert len(calls) <= 4

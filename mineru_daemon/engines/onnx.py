@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,13 @@ LOG_FATAL = 4
 
 WATCH_SECONDS = 0.5
 """Between two calls of the watcher of a long run."""
+
+LONGEST_RUN_SECONDS = 900.0
+"""A run that lasts longer goes round in circles. A page in full size takes MinerU2.5's encoder
+77 s on two cores of 2021; on half of one it would take 400."""
+
+LEAST_SHARE = 0.01
+"""Of a CPU, that a run takes if it computes at all, however little it is granted."""
 
 _running = threading.Lock()
 """Held by the one session that works; see the module's docstring."""
@@ -119,8 +127,9 @@ class Session:
     def run_bound(self, binding: Any, watch: Callable[[], object] | None = None) -> None:
         """Run the model on an `IOBinding` made from `native`.
 
-        `watch` is called again and again while a long run lasts; what it raises ends the
-        run (after the operator that is being computed) and is raised here.
+        `watch` is called again and again while a long run makes progress: as long as it takes
+        CPU time, and not for ever. What it raises ends the run (after the operator that is
+        being computed) and is raised here.
         """
         try:
             with _running:
@@ -145,11 +154,16 @@ class Session:
                 failure.append(error)
 
         thread = threading.Thread(target=run, name="onnx")
+        watch()
+        began, used = time.monotonic(), time.process_time()
         thread.start()
         try:
             while thread.is_alive():
-                watch()
                 thread.join(WATCH_SECONDS)
+                before, used = used, time.process_time()
+                lasts = time.monotonic() - began
+                if used - before > LEAST_SHARE * WATCH_SECONDS and lasts < LONGEST_RUN_SECONDS:
+                    watch()
         except BaseException:
             options.terminate = True
             raise
