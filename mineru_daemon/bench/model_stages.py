@@ -10,11 +10,12 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from PIL import Image, ImageDraw, ImageFont
+from typing import TYPE_CHECKING, Any
 
 from mineru_daemon.bench.model_variants import PAGE_ROWS, Kind, Variant
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LAYOUT_SIDE = 1036
 """Of the square in which the official client shows a page."""
@@ -78,6 +79,9 @@ class Pictures:
 
 def text(size: tuple[int, int], letters: int, seed: int) -> Image.Image:
     """Lines of words in type of `letters` pixels, RGB of `size`; no two seeds are alike."""
+    # Only now: options of commands are told without Pillow.
+    from PIL import Image, ImageDraw, ImageFont
+
     chosen = random.Random(seed)  # noqa: S311
     image = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(image)
