@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mineru_vl_utils.structs import BLOCK_TYPES as THEIRS
 
-from mineru_daemon.engines.mineru.blocks import to_blocks
+from mineru_daemon.engines.mineru.blocks import inherit, to_blocks
 from mineru_daemon.results import PageResult, content_list
 
 
@@ -38,6 +38,17 @@ def test_a_turned_block_says_by_how_much() -> None:
 def test_an_equation_has_no_brackets() -> None:
     (block,) = to_blocks([_found("equation", content="\\[\nE = m c ^ { 2 }\n\\]")])
     assert block.content == "E = m c ^ { 2 }"
+
+
+def test_a_formula_of_several_lines_keeps_their_warnings() -> None:
+    lines = [
+        _found("equation", (0.2, 0.1, 0.8, 0.2), score=0.5, warnings=["Broken off."]),
+        _found("equation", (0.2, 0.25, 0.8, 0.35), score=1.0, warnings=[]),
+        _found("equation", (0.2, 0.6, 0.8, 0.7), score=0.1, warnings=["Elsewhere."]),
+    ]
+    joined = _found("equation", (0.1, 0.1, 0.9, 0.4))
+    inherit(joined, [*lines, joined])
+    assert (joined["score"], joined["warnings"]) == (0.75, ["Broken off."])
 
 
 def test_a_list_takes_its_entries_in() -> None:

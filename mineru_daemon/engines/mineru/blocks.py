@@ -69,14 +69,28 @@ def to_blocks(found: Sequence[dict[str, Any]]) -> list[Block]:
     return made
 
 
+def inherit(joined: dict[str, Any], found: Sequence[dict[str, Any]]) -> None:
+    """Give a formula that post-processing made of several what was noted about them."""
+    parts = [
+        block
+        for block in found
+        if block["type"] == joined["type"] and _lies_in(block, joined) and block is not joined
+    ]
+    joined["score"] = _mean([block.get("score") for block in parts])
+    joined["warnings"] = [text for block in parts for text in block.get("warnings", ())]
+
+
+def _lies_in(inner: dict[str, Any], outer: dict[str, Any]) -> bool:
+    return boxes.share(tuple(inner["bbox"]), tuple(outer["bbox"])) >= INSIDE
+
+
 def _entries(number: int, found: Sequence[dict[str, Any]]) -> list[int]:
     """Numbers of the blocks that a container holds."""
     kinds = CONTAINERS.get(found[number]["type"], frozenset())
     return [
         other
         for other, block in enumerate(found)
-        if block["type"] in kinds
-        and boxes.share(tuple(block["bbox"]), tuple(found[number]["bbox"])) >= INSIDE
+        if block["type"] in kinds and _lies_in(block, found[number])
     ]
 
 

@@ -238,6 +238,8 @@ class MinerUEngine:
         for block in processed:
             if FROM_LAYER in block:
                 block["content"] = block.pop(FROM_LAYER)
+            elif block["type"] == "equation" and "score" not in block:
+                blocks.inherit(block, found)
         return processed
 
     def _warnings(self, answer: Answer, what: str, so: str) -> list[str]:
