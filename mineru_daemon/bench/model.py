@@ -108,8 +108,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print; 0 when every engine answered everything."""
+    variants, counts = _variants(options), _threads(options)
     base = Path(tempfile.mkdtemp(prefix="mineru-model-"))
-    variants = _variants(options)
     sizes = model_stages.SMALL if options.small else model_stages.Sizes()
     pictures = Pictures(base)
     stages = [
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
     print(machine.describe(found), flush=True)
     stolen, began = machine.stolen_seconds(), time.monotonic()
     measured = Measured()
-    for count in _threads(options):
+    for count in counts:
         cpus = sorted(os.sched_getaffinity(0))[:count]
         for name in filter(lambda name: _wanted(options, name), STARTS):
             _starts(measured, variants, name, cpus, base, options.rounds)
