@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 from mineru_vl_utils.structs import ContentBlock
+from tiny_mineru import LAYOUT_SIZE
 from tiny_mineru.pages import Page, client_blocks, pages
 
 from mineru_daemon import cpu, samples
 from mineru_daemon.documents import Limits, open_document
 from mineru_daemon.documents.page import Page as DocumentPage
 from mineru_daemon.engines.base import PageReading
+from mineru_daemon.engines.mineru import scale
 from mineru_daemon.engines.mineru.blocks import to_blocks
 from mineru_daemon.engines.mineru.engine import MinerUEngine
 from mineru_daemon.engines.mineru.folder import ModelFolder
@@ -26,6 +28,16 @@ PAGES = {page.name: page for page in pages()}
 
 def _quiet(_stage: str) -> None:
     pass
+
+
+@pytest.fixture(scope="module", autouse=True)
+def layouts_as_learnt() -> Iterator[None]:
+    """The tiny model knows its pages in a smaller square than the official client's."""
+    with pytest.MonkeyPatch.context() as patch:
+        factor = LAYOUT_SIZE / scale.LAYOUT_SIDES["quality"]
+        for preset, side in list(scale.LAYOUT_SIDES.items()):
+            patch.setitem(scale.LAYOUT_SIDES, preset, round(side * factor / 28) * 28)
+        yield
 
 
 @pytest.fixture(scope="module")

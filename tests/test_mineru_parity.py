@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_mineru import CHECKPOINT
+from tiny_mineru import CHECKPOINT, LAYOUT_SIZE
 from tiny_mineru.pages import Page, pages
 
 from mineru_daemon import cpu
@@ -237,5 +237,7 @@ def test_all_tokens_of_a_page_are_those_of_the_reference(
 def test_all_blocks_of_a_page_are_those_of_the_reference(
     reference: Any, model: Model, page: Page
 ) -> None:
-    mine = mineru_client(OnnxVlmClient(model, penalties=False))
+    mine = mineru_client(
+        OnnxVlmClient(model, penalties=False), layout_image_size=(LAYOUT_SIZE, LAYOUT_SIZE)
+    )
     assert mine.two_step_extract(page.image) == reference.two_step_extract(page.image)

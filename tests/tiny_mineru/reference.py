@@ -15,6 +15,8 @@ from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.processing_qwen2_vl import Qwen2VLProcessor
 
+from tiny_mineru import LAYOUT_SIZE
+
 _Processor: Any = Qwen2VLProcessor
 
 
@@ -46,6 +48,7 @@ def load_model(folder: Path) -> Any:
 
 def make_client(folder: Path, **options: Any) -> MinerUClient:
     """The official client on this checkpoint; options go to `MinerUClient`."""
+    options.setdefault("layout_image_size", (LAYOUT_SIZE, LAYOUT_SIZE))
     return MinerUClient(
         backend="transformers",
         model=load_model(folder),
