@@ -72,13 +72,10 @@ COURSES = (
         peak_rate=1.5e-3,
     ),
     # By now the pages are known, but some of their crops are still taken for others.
-    *[
-        Course(
-            (Phase(steps=130, crops=14, pages=2, layout_sizes=(LAYOUT_SIZE,), shaking=0.01),),
-            peak_rate=1e-3,
-        )
-    ]
-    * 2,
+    Course(
+        (Phase(steps=130, crops=14, pages=2, layout_sizes=(LAYOUT_SIZE,), shaking=0.01),),
+        peak_rate=1e-3,
+    ),
 )
 WARM_UP = 20
 
