@@ -92,11 +92,15 @@ def _from_hugging_face(name: str, folder: Path, revision: str | None) -> None:
     try:
         import huggingface_hub
         from huggingface_hub import constants, errors
+        from huggingface_hub.utils.tqdm import disable_progress_bars
     except ImportError as error:
         raise DownloadError(
             "Downloading from Hugging Face needs the package huggingface_hub; install it with "
             "pip install 'mineru-daemon[export]'."
         ) from error
+    if not sys.stderr.isatty():
+        # The variable that `fetch` sets is read only once, and others may import this first.
+        disable_progress_bars()
     where = (os.environ.get("HF_ENDPOINT") or constants.ENDPOINT).rstrip("/")
     try:
         commit = _weights_from_hugging_face(name, folder, revision, where)
