@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from mineru_daemon import __version__, cpu, log, settings
+from mineru_daemon import __version__, configuration, cpu, log
+from mineru_daemon.configuration import Loaded, toml_value
 from mineru_daemon.errors import EX_SOFTWARE, MineruError
-from mineru_daemon.settings import Loaded, Settings
+from mineru_daemon.settings import Settings
 
 EXIT_NOT_RUNNING = 3
 """Of `status`: what LSB init scripts and `systemctl status` answer."""
@@ -120,7 +121,7 @@ def _load(options: argparse.Namespace) -> Loaded:
         for key, value in vars(options).items()
         if key.startswith(prefix)
     }
-    return settings.load(overrides, options.config_file)
+    return configuration.load(overrides, options.config_file)
 
 
 def _limit_threads(chosen: Settings) -> None:
@@ -166,13 +167,13 @@ def _status(options: argparse.Namespace) -> int:
 
 def _config(options: argparse.Namespace) -> int:
     if options.example:
-        print(settings.example_toml(), end="")
+        print(configuration.example_toml(), end="")
         return 0
     loaded = _load(options)
     values = loaded.settings.model_dump(mode="json")
-    width = max(len(f"{name} = {settings.toml_value(value)}") for name, value in values.items())
+    width = max(len(f"{name} = {toml_value(value)}") for name, value in values.items())
     for name, value in values.items():
-        line = f"{name} = {settings.toml_value(value)}"
+        line = f"{name} = {toml_value(value)}"
         print(f"{line:{min(width, 60)}}  # {loaded.origins[name]}")
     return 0
 

@@ -19,12 +19,13 @@ from types import FrameType
 import structlog
 
 from mineru_daemon import log
+from mineru_daemon.configuration import merge_reloadable
 from mineru_daemon.engines import select
 from mineru_daemon.errors import EX_SOFTWARE, MineruError
 from mineru_daemon.folders import prepare_folders
 from mineru_daemon.inbox import Inbox
 from mineru_daemon.notify import Notifier
-from mineru_daemon.settings import Settings, merge_reloadable
+from mineru_daemon.settings import Settings
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
 from mineru_daemon.worker import Worker

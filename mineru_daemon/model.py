@@ -19,7 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, get_args
 
-from mineru_daemon import cpu, download, settings
+from mineru_daemon import configuration, cpu, download
 from mineru_daemon.engines.mineru import folder
 from mineru_daemon.errors import ModelError
 
@@ -99,7 +99,7 @@ def _folder(options: argparse.Namespace, chosen: Path | None) -> Path:
     """The folder that was named, or the setting's."""
     if chosen is not None:
         return chosen.expanduser()
-    return settings.load({}, options.config).settings.model
+    return configuration.load({}, options.config).settings.model
 
 
 def _export(options: argparse.Namespace) -> int:

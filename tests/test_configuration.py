@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from mineru_daemon import settings as module
+from mineru_daemon import configuration as module
+from mineru_daemon.configuration import load, merge_reloadable
 from mineru_daemon.errors import EX_CONFIG, ConfigError
-from mineru_daemon.settings import Settings, load, merge_reloadable
+from mineru_daemon.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
