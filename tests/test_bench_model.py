@@ -468,6 +468,21 @@ def test_who_fails_is_named_and_the_others_are_measured(toy, tmp_path, capsys, m
     assert "failed: ours bad: ValueError: no such weights" in told
 
 
+def test_what_was_measured_is_told_when_it_is_ended_early(toy, tmp_path, capsys):
+    del toy
+    (tmp_path / "config.json").touch()
+    ends = TOY.replace("sum(range(200_000))", "os.kill(os.getppid(), 15); time.sleep(60)")
+    (tmp_path / "toy_peer.py").write_text(ends)
+    report = tmp_path / "report.json"
+    words = ["--checkpoint", str(tmp_path), "--small", "--threads=1", "--stages=prefill,decode"]
+    assert model.run(options(*words, f"--json={report}")) == 1
+    told = capsys.readouterr().out
+    assert "prefill of 32 tokens; 1 thread\n  transformers" in told
+    assert "failed: interrupted" in told
+    content = json.loads(report.read_text())
+    assert [one["stage"] for one in content["samples"]] == ["prefill-32"]
+
+
 def test_every_round_begins_with_another_engine():
     names: list[Any] = ["a", "b", "c"]
     begun: list[Any] = [model._turned(names, number)[0] for number in range(4)]

