@@ -6,6 +6,7 @@ brings both together, with the tables that the file itself tells.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -40,6 +41,12 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
     sizes = [line.size for line in layer.lines]
     sizes += [abs(line.corners[3][1] - line.corners[0][1]) for line in seen]
     blocks = structure.to_blocks(
-        [*layer.lines, *seen], [], layer.width, layer.height, sizes, tables
+        [*layer.lines, *seen],
+        [],
+        layer.width,
+        layer.height,
+        sizes,
+        tables,
+        [*layer.places, *(math.nan for _ in seen), *layer.table_places],
     )
     return links.onto(blocks, layer.links, layer.width, layer.height)

@@ -17,7 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
-from mineru_daemon.engines.ppocr import boxes, furniture, headings, paragraphs, reading_order
+from mineru_daemon.engines.ppocr import (
+    boxes,
+    furniture,
+    headings,
+    paragraphs,
+    reading_order,
+    stream_order,
+)
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.layout import Region
 from mineru_daemon.engines.ppocr.lines import TextLine, low_words, slope
@@ -82,6 +89,7 @@ def to_blocks(
     height: float,
     sizes: Sequence[float] | None = None,
     ready: Sequence[Block] = (),
+    places: Sequence[float] = (),
 ) -> list[Block]:
     """Blocks of an upright page of `width` x `height` pixels, in reading order.
 
@@ -89,28 +97,36 @@ def to_blocks(
     are measured in one unit, pixels or points. `sizes` are the lines' type sizes (any
     unit), if known better than from their heights. `ready` are blocks made elsewhere, such
     as the tables and pictures of a text layer: they only take their place in the order,
-    and get the lines that lie in them if they have none.
+    and get the lines that lie in them if they have none. `places` tell in which order a file
+    has the lines, and behind them `ready`; NaN where that is not known.
 
     Blocks of tables and pictures have their lines and no content; formulas have the plain
     text of their lines. A line that runs through two columns is split between them.
     """
     downwards = reading_order.is_vertical(lines)
     turn = 0.0 if downwards else slope(lines)
-    sized = zip(lines, sizes or [_height(line) for line in lines], strict=True)
+    sized = list(zip(lines, sizes or [_height(line) for line in lines], strict=True))
+    place_of: dict[int, float] = {}
     size_of: dict[int, float] = {}
     lines = []
-    for whole, size in sized:
+    for number, (whole, size) in enumerate(sized):
         for line in split_at_gutter(whole, regions):
             lines.append(line)
             size_of[id(line)] = size
+            if places:
+                place_of[id(line)] = places[number]
     given = [Region(block.type, _scaled(block.bbox, width, height), 1.0) for block in ready]
     believed = [*_believed(regions, given, lines, width * height), *given]
     items = _items(lines, believed, len(regions), turn)
     if downwards:
         items = [replace(item, box=reading_order.turned_to_rows(item.box, width)) for item in items]
+    columns = reading_order.columns(items)
+    if places and not downwards:
+        of_ready = dict(enumerate(places[len(sized) :], len(regions)))
+        columns = _as_in_file(columns, place_of, of_ready, size_of)
     parts = [
         _part(group, size_of, believed)
-        for column in reading_order.columns(items)
+        for column in columns
         for paragraph in paragraphs.paragraphs(reading_order.rows(column))
         for group in _apart(paragraph)
     ]
@@ -119,6 +135,28 @@ def to_blocks(
         _completed(made[id(part.region)], block) if id(part.region) in made else block
         for part, block in zip(parts, _blocks(parts, width, height), strict=True)
     ]
+
+
+def _as_in_file(
+    columns: Sequence[Sequence[Item]],
+    place_of: dict[int, float],
+    of_ready: dict[int, float],
+    size_of: dict[int, float],
+) -> list[list[Item]]:
+    """Columns in the file's order, where that agrees with the page."""
+    items = [item for column in columns for item in column]
+    places: dict[int, float] = {}
+    sizes: dict[int, float] = {}
+    for item in items:
+        sizes[id(item)] = max((size_of[id(line)] for line in item.lines), default=0.0)
+        place = (
+            of_ready.get(item.region, math.nan)
+            if item.solid and item.region is not None
+            else min((place_of[id(line)] for line in item.lines), default=math.nan)
+        )
+        if not math.isnan(place):
+            places[id(item)] = place
+    return stream_order.followed(columns, places, sizes)
 
 
 def _completed(ready: Block, block: Block) -> Block:

@@ -11,6 +11,7 @@ crop box, /Rotate and the user unit are applied, text outside the crop box is dr
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,9 @@ class TextLayer:
     facts: PageFacts
     lines: list[PrintedLine] = field(default_factory=list)
     """Lines outside tables, in the file's order."""
+    places: list[float] = field(default_factory=list)
+    """Of each line in the file, and of each table; NaN where a table has no line."""
+    table_places: list[float] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     pictures: list[Picture] = field(default_factory=list)
     ocr_regions: list[Box] = field(default_factory=list)
@@ -144,6 +148,15 @@ def read(page: PdfPage, mode: PdfMode = "auto") -> TextLayer:
     layer.links = links.on_words(drawing.links, lines)
     layer.tables = digital_tables.find(lines, drawing, width, height)
     layer.lines = digital_tables.lines_outside(lines, layer.tables)
+    number_of = {id(line): float(number) for number, line in enumerate(lines)}
+    layer.places = [number_of[id(line)] for line in layer.lines]
+    layer.table_places = [
+        min(
+            (number_of[id(line)] for line in lines if boxes.centre_in(line.box, table.box)),
+            default=math.nan,
+        )
+        for table in layer.tables
+    ]
     return layer
 
 
