@@ -30,7 +30,8 @@ from mineru_daemon.bench import (
     random_checkpoint,
 )
 from mineru_daemon.bench.model_report import Sample
-from mineru_daemon.bench.model_variants import Peer, PeerError, Variant
+from mineru_daemon.bench.model_variants import Variant
+from mineru_daemon.bench.peer_process import Peer, PeerError
 from mineru_daemon.bench.random_checkpoint import Shapes
 from mineru_daemon.engines.mineru.architecture import Architecture
 from mineru_daemon.engines.mineru.image import ImageProcessor
@@ -248,7 +249,7 @@ def toy(tmp_path, monkeypatch) -> Variant:
 
 
 @pytest.fixture
-def peer(toy, tmp_path) -> Iterator[Peer]:
+def peer(toy, tmp_path) -> Iterator[Peer[Variant]]:
     process = Peer(toy, [min(os.sched_getaffinity(0))], tmp_path)
     yield process
     process.close()

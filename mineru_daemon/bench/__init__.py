@@ -48,7 +48,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     from mineru_daemon.bench import model
+    from mineru_daemon.bench.accuracy import command as accuracy
 
+    accuracy.add_arguments(
+        benchmark(
+            "accuracy", accuracy.run, "What is read, and what it costs, beside other readers."
+        )
+    )
     model.add_arguments(
         benchmark("model", model.run, "MinerU2.5 here against llama.cpp and transformers.")
     )

@@ -41,10 +41,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mineru_daemon.bench import machine, model_report, model_stages, model_variants
+from mineru_daemon.bench import machine, model_report, model_stages, model_variants, peer_process
 from mineru_daemon.bench.model_report import Sample
 from mineru_daemon.bench.model_stages import Pictures, Stage
-from mineru_daemon.bench.model_variants import Kind, Peer, PeerError, Variant
+from mineru_daemon.bench.model_variants import Kind, Variant
+from mineru_daemon.bench.peer_process import Peer, PeerError
 from mineru_daemon.errors import ConfigError
 
 STARTS = {
@@ -266,9 +267,9 @@ def _interleaved(
 @contextmanager
 def _running(
     measured: Measured, variants: Sequence[Variant], cpus: Sequence[int], base: Path
-) -> Iterator[list[Peer]]:
+) -> Iterator[list[Peer[Variant]]]:
     """The engines that could be started; each has answered once before it is measured."""
-    peers: list[Peer] = []
+    peers: list[Peer[Variant]] = []
     try:
         for variant in variants:
             peer = Peer(variant, cpus, base)
@@ -288,8 +289,8 @@ def _running(
 
 def _asked(
     measured: Measured,
-    peers: list[Peer],
-    peer: Peer,
+    peers: list[Peer[Variant]],
+    peer: Peer[Variant],
     stage: str,
     threads: int,
     number: int,
@@ -306,7 +307,7 @@ def _asked(
     measured.add(stage, threads, number, peer.variant, answer)
 
 
-def _turned(peers: Sequence[Peer], number: int) -> list[Peer]:
+def _turned(peers: Sequence[Peer[Variant]], number: int) -> list[Peer[Variant]]:
     """All, beginning with another one in each round."""
     first = number % max(1, len(peers))
     return [*peers[first:], *peers[:first]]
@@ -370,7 +371,7 @@ def _export(
     with (base / "export.log").open("ab") as log:
         process = subprocess.Popen(
             command,
-            env=model_variants.environment(len(cpus)),
+            env=peer_process.environment(len(cpus)),
             stdout=log,
             stderr=log,
             preexec_fn=_pinned(cpus),  # noqa: PLW1509 - no other thread runs here

