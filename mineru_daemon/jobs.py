@@ -48,6 +48,11 @@ class PageStore:
                 raise OSError(errno.EIO, "a kept page is missing", str(self._path(index)))
             yield page
 
+    @property
+    def pictures(self) -> Path:
+        """Where pictures of the pages' blocks are kept, in a folder `pictures.FOLDER`."""
+        return self._folder
+
     def _path(self, index: int) -> Path:
         return self._folder / f"{index:06d}.json"
 

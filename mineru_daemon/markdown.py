@@ -15,11 +15,11 @@ from urllib.parse import quote
 from mineru_daemon.results import FURNITURE, Block, Link, PageResult
 
 
-def write(stream: IO[str], pages: Iterable[PageResult]) -> None:
-    """Write the document's Markdown, page after page."""
+def write(stream: IO[str], pages: Iterable[PageResult], *, pictures: bool = False) -> None:
+    """Write the document's Markdown, page after page; `pictures` links those of its images."""
     first = True
     for page in pages:
-        text = of_page(page)
+        text = of_page(page, pictures=pictures)
         if not text:
             continue
         stream.write(text if first else f"\n\n{text}")
@@ -28,16 +28,23 @@ def write(stream: IO[str], pages: Iterable[PageResult]) -> None:
         stream.write("\n")
 
 
-def of_page(page: PageResult) -> str:
+def of_page(page: PageResult, *, pictures: bool = False) -> str:
     """The page's blocks as Markdown: paragraphs apart by a blank line, no trailing newline.
 
     What repeats from page to page (headers, footers, page numbers) is left out.
     """
-    parts = (_of_block(block) for block in page.blocks if block.type not in FURNITURE)
+    parts = (_of_block(block, pictures) for block in page.blocks if block.type not in FURNITURE)
     return "\n\n".join(part for part in parts if part)
 
 
-def _of_block(block: Block) -> str:
+def _of_block(block: Block, pictures: bool) -> str:
+    text = _text_of_block(block)
+    if pictures and block.image and block.type in ("image", "chart"):
+        return f"![]({_destination(block.image)})\n\n{text}".rstrip()
+    return text
+
+
+def _text_of_block(block: Block) -> str:
     content = (block.content or "").strip()
     if not content:
         return ""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from tqdm import tqdm
 
@@ -87,6 +89,8 @@ def _read(
     errors: list[ErrorInfo] = []
     with tempfile.TemporaryDirectory(prefix="mineru-parse-") as folder:
         store = PageStore(Path(folder) / "pages")
+        asked = target is not None and "content_list" in settings.formats
+        pictures_in = store.pictures if asked else None
         outcome: Outcome
         error: ErrorInfo | None
         try:
@@ -96,7 +100,7 @@ def _read(
                 for index in range(page_count):
                     if page_count > 1:
                         bar.set_postfix_str(f"page {index + 1} of {page_count}")
-                    page = read_page(engine, document, index, lambda _stage: None)
+                    page = read_page(engine, document, index, lambda _stage: None, pictures_in)
                     errors += [page.error] if page.error else []
                     summed(timings, page.timings)
                     store.save(page)
@@ -117,16 +121,28 @@ def _read(
                 pages,
                 lambda: dict(timings) | {"total": time.perf_counter() - began},
                 settings.formats,
+                pictures_in,
             )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            for suffix, write in outputs.items():
-                beside, _, inside = suffix.partition("/")
-                place = target.with_name(target.name + beside)
-                if inside:
-                    place.mkdir(exist_ok=True)
-                    place /= target.name + inside
-                fresh = place.with_name(f".{place.name}.part")
-                with fresh.open("w", encoding="utf-8") as stream:
-                    write(stream)
-                fresh.replace(place)
+            _write(target, outputs)
     return outcome, error.message if error else ""
+
+
+def _write(target: Path, outputs: Mapping[str, Callable[[IO[str]], object] | Path]) -> None:
+    """Write what `writers` gave beside `target`, over what an earlier run left."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for suffix, write in outputs.items():
+        beside, _, inside = suffix.partition("/")
+        place = target.with_name(target.name + beside)
+        if isinstance(write, Path):
+            place.mkdir(exist_ok=True)
+            shutil.rmtree(place / inside, ignore_errors=True)
+            if write.is_dir():
+                shutil.copytree(write, place / inside)
+            continue
+        if inside:
+            place.mkdir(exist_ok=True)
+            place /= target.name + inside
+        fresh = place.with_name(f".{place.name}.part")
+        with fresh.open("w", encoding="utf-8") as stream:
+            write(stream)
+        fresh.replace(place)

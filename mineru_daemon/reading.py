@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import structlog
 
-from mineru_daemon import markdown, results
+from mineru_daemon import markdown, pictures, results
 from mineru_daemon.documents import Document, Limits
 from mineru_daemon.engines.base import Engine, Progress
 from mineru_daemon.errors import CancelledError, DocumentError, EngineError, StorageError
@@ -24,7 +24,13 @@ from mineru_daemon.results import EngineInfo, ErrorInfo, PageResult, Source
 from mineru_daemon.settings import Format, Settings
 
 CONTENT_LIST = ".mineru/_content_list.json"
-"""Its file `scan.pdf.mineru/scan.pdf_content_list.json`: tools find it by the end of its name,
+LINKED_MARKDOWN = ".mineru/.md"
+PICTURES = f".mineru/{pictures.FOLDER}"
+"""What the format `content_list` asks for: a folder as MinerU has it, whose content list and
+Markdown name the pictures beside them. The Markdown in the outbox cannot: what the folder is
+called in the end is decided when all is written.
+
+Its file `scan.pdf.mineru/scan.pdf_content_list.json`: tools find it by the end of its name,
 and in the outbox itself, where readers wait for `*.json`, it is not taken for a result."""
 
 _log = structlog.get_logger()
@@ -39,8 +45,16 @@ def limits_of(settings: Settings) -> Limits:
     )
 
 
-def read_page(engine: Engine, document: Document, index: int, progress: Progress) -> PageResult:
+def read_page(
+    engine: Engine,
+    document: Document,
+    index: int,
+    progress: Progress,
+    pictures_in: Path | None = None,
+) -> PageResult:
     """Read one page; what is wrong with it stands in the result's `error`.
+
+    With `pictures_in` the pictures of its blocks are cut out into that folder.
 
     Raises CancelledError, and StorageError when the disk fails rather than the page.
     """
@@ -53,6 +67,13 @@ def read_page(engine: Engine, document: Document, index: int, progress: Progress
             width_pt, height_pt = page.width_pt, page.height_pt
             if (reading.rotation - page.rotation) % 180:
                 width_pt, height_pt = height_pt, width_pt
+            if pictures_in is not None:
+                cut_began = time.perf_counter()
+                progress("pictures")
+                reading.blocks = pictures.cut_out(
+                    page, reading.rotation, reading.blocks, pictures_in
+                )
+                reading.timings["pictures"] = time.perf_counter() - cut_began
         finally:
             page.close()
     except (CancelledError, StorageError):
@@ -163,10 +184,12 @@ def writers(
     pages: Callable[[], Iterable[PageResult]],
     timings: Callable[[], Mapping[str, float]],
     formats: Collection[Format],
-) -> dict[str, Callable[[IO[str]], object]]:
+    pictures_in: Path | None = None,
+) -> dict[str, Callable[[IO[str]], object] | Path]:
     """What is written for a document, by suffix; JSON last, as readers wait for it.
 
-    A suffix with a slash is that of a folder, and of the file in it.
+    A suffix with a slash is that of a folder, and of the file in it; a path stands for the
+    files of a folder. `pictures_in` is where `read_page` has put the pictures.
 
     The stage `write` counts Markdown and the pages of the JSON itself; what comes after
     (flush and renames) cannot be told in the file that is flushed.
@@ -190,9 +213,16 @@ def writers(
     def write_content_list(stream: IO[str]) -> None:
         results.write_content_list(stream, pages())
 
-    outputs: dict[str, Callable[[IO[str]], object]] = {}
+    def write_linked_markdown(stream: IO[str]) -> None:
+        markdown.write(stream, pages(), pictures=True)
+
+    outputs: dict[str, Callable[[IO[str]], object] | Path] = {}
     if "content_list" in formats:
         outputs[CONTENT_LIST] = write_content_list
+        if "markdown" in formats:
+            outputs[LINKED_MARKDOWN] = write_linked_markdown
+        if pictures_in is not None:
+            outputs[PICTURES] = pictures_in / pictures.FOLDER
     if "markdown" in formats:
         outputs[".md"] = write_markdown
     outputs[".json"] = write_json

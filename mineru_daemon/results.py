@@ -14,7 +14,7 @@ from typing import IO, Annotated, Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_NAME = "mineru-daemon/result"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 
 BlockType = Literal[
     "text",
@@ -95,6 +95,10 @@ class Block(Model):
     text_level: int | None = Field(default=None, description="Heading level of a title, from 1.")
     lines: list[Line] = Field(default_factory=list)
     links: list[Link] = Field(default_factory=list)
+    image: str | None = Field(
+        default=None,
+        description="File of the block's picture in the folder NAME.mineru, if it was asked for.",
+    )
     warnings: list[str] = Field(default_factory=list)
 
 
@@ -179,7 +183,7 @@ class Result(Model):
     """Schema of a result document. Written by `write_json`, one stream, one page a time."""
 
     schema_: Literal["mineru-daemon/result"] = Field(alias="schema")
-    version: Literal["1.0"]
+    version: Literal["1.1"]
     job: str = Field(description="Unique for each delivery.")
     status: Literal["success", "partial", "failed"]
     error: ErrorInfo | None
@@ -205,8 +209,8 @@ def content_list(page: PageResult) -> Iterator[dict[str, Any]]:
     """The page's blocks in MinerU's published `content_list` convention.
 
     Captions and footnotes stand in the item of the table, picture or code that they
-    belong to. Paths of pictures are empty, as none are cut out. Source: MinerU's
-    documentation of its output files, `*_content_list.json`.
+    belong to. Paths of pictures are as seen from the folder NAME.mineru, empty where none
+    was cut out. Source: MinerU's documentation of its output files, `*_content_list.json`.
     """
     notes = _notes(page.blocks)
     joined = {number for numbers in notes.values() for number in numbers}
@@ -224,19 +228,20 @@ def content_list(page: PageResult) -> Iterator[dict[str, Any]]:
 
 def _content_item(block: Block) -> dict[str, Any]:
     content = block.content or ""
+    path = block.image or ""
     match block.type:
         case "title":
             return {"type": "text", "text": content, "text_level": block.text_level or 1}
         case "table":
-            empty: dict[str, Any] = {"img_path": "", "table_caption": [], "table_footnote": []}
-            return {"type": "table", **empty, "table_body": content}
+            empty: dict[str, Any] = {"table_caption": [], "table_footnote": []}
+            return {"type": "table", "img_path": path, **empty, "table_body": content}
         case "image" | "chart" as kind:
             told = {"content": content} if content else {}
             notes: dict[str, Any] = {f"{kind}_caption": [], f"{kind}_footnote": []}
-            return {"type": kind, "img_path": "", **told, **notes}
+            return {"type": kind, "img_path": path, **told, **notes}
         case "equation":
             text = f"$$\n{content}\n$$"
-            return {"type": "equation", "img_path": "", "text": text, "text_format": "latex"}
+            return {"type": "equation", "img_path": path, "text": text, "text_format": "latex"}
         case "code" | "algorithm":
             return {
                 "type": "code", "sub_type": block.type, "code_caption": [], "code_body": content

@@ -211,8 +211,9 @@ class Settings(BaseSettings):
 
     formats: Formats = _setting(
         ["json", "markdown"],
-        "What is written to the outbox; json is always among it. content_list is MinerU's list "
-        "as a file: NAME.mineru/NAME_content_list.json.",
+        "What is written to the outbox; json is always among it. content_list gives a "
+        "folder NAME.mineru as MinerU does: NAME_content_list.json, pictures of images, tables and "
+        "formulas under images/, and with markdown a Markdown that links them.",
     )
 
     max_file_bytes: Annotated[int, Field(ge=1)] = _setting(

@@ -275,14 +275,15 @@ class Spool:
         self,
         job: Job,
         outcome: Outcome,
-        outputs: Mapping[str, Callable[[IO[str]], object]],
+        outputs: Mapping[str, Callable[[IO[str]], object] | Path],
         sha256: str | None,
     ) -> list[Path]:
         """Publish results and put the original where it belongs; returns the results' paths.
 
         `outputs` maps suffixes (`.json`, …) to what writes them; they appear in the given
         order, so the one that readers wait for comes last. A suffix `.folder/.file` is a
-        file in a folder of its own, which one rename publishes like the others. Raises
+        file in a folder of its own, which one rename publishes like the others; a path
+        stands for the files of a folder, which are copied into `.folder/NAME`. Raises
         OSError when a disk refuses; the job is then as it was, or `job.commit` is set and
         `finish` goes on.
         """
@@ -293,17 +294,23 @@ class Spool:
         folder.mkdir(parents=True, exist_ok=True)
         witness = _staged(job, folder, ".witness")
         write_durably(witness, lambda _stream: None)
-        moves = []
+        moves: list[Move] = []
         for suffix, write in outputs.items():
             beside, _, inside = suffix.partition("/")
             staged = _staged(job, folder, beside)
-            if inside:
-                staged.mkdir()
+            if isinstance(write, Path):
+                staged.mkdir(exist_ok=True)
+                _copy_folder(write, staged / inside)
+                fsync_folder(staged)
+            elif inside:
+                staged.mkdir(exist_ok=True)
                 limit = name_limit(staged) - len(inside)
                 write_durably(staged / (numbered(job.name, 1, limit) + inside), write)
                 fsync_folder(staged)
             else:
                 write_durably(staged, write)
+            if any(move.source == str(staged) for move in moves):
+                continue
             moves.append(Move(str(staged), str(folder / (job.name + beside))))
         if job.on_success == "move" or (job.on_success == "delete" and outcome == "failed"):
             rest = self._settings.failed if outcome == "failed" else self._settings.done
@@ -415,6 +422,16 @@ class Spool:
 
 def _staged(job: Job, folder: Path, suffix: str) -> Path:
     return folder / f".{job.id}{suffix}.part"
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    """The files of a folder; nothing if there is none."""
+    if not source.is_dir():
+        return
+    target.mkdir()
+    for file in source.iterdir():
+        copy_durably(file, target / file.name)
+    fsync_folder(target)
 
 
 def _suffix_of(job: Job, move: Move) -> str:

@@ -114,6 +114,14 @@ def write_durably(path: Path, write: Callable[[IO[str]], object]) -> None:
         os.fsync(stream.fileno())
 
 
+def write_bytes_durably(path: Path, content: bytes) -> None:
+    """Write a file of bytes, over what may lie there of an earlier try, and flush it."""
+    with path.open("wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def replace_text(path: Path, text: str, durable: bool) -> None:
     """Replace `path` by `text` in one step: readers see the old or the new, never a part.
 

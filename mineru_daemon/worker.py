@@ -198,7 +198,9 @@ class Worker:
             elif job.given_up >= PAGES_GIVEN_UP:
                 page = failed_page(index, self._crashed(job, "on earlier pages"))
             else:
-                page = read_page(self._engine, document, index, self._progress())
+                page = read_page(
+                    self._engine, document, index, self._progress(), self._pictures_of(job)
+                )
             job.end(str(index))
             job.pages.save(page)
             seconds = time.perf_counter() - began
@@ -206,6 +208,10 @@ class Worker:
             _log.debug("page", page=index, seconds=round(seconds, 3))
             if self._stopping.is_set() and index + 1 < document.page_count:
                 raise CancelledError("The daemon is stopping.")
+
+    def _pictures_of(self, job: Job) -> Path | None:
+        """Where pictures of a job's pages are kept, if they are asked for."""
+        return job.pages.pictures if "content_list" in self.settings.formats else None
 
     def _progress(self) -> Progress:
         def progress(_stage: str) -> None:
@@ -237,6 +243,7 @@ class Worker:
             across_pages(pages),
             lambda: dict(timings) | {"total": time.perf_counter() - began},
             self.settings.formats if outcome != "failed" else ["json"],
+            self._pictures_of(job),
         )
         results = self._spool.commit(job, outcome, outputs, source.sha256)
         self._log_done(job, results, began, error, page_count)

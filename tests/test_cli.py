@@ -113,8 +113,12 @@ def test_parse_writes_the_content_list_into_a_folder_of_its_own(tmp_path):
         assert done.returncode == 0, done.stderr
     files = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file())
     name = PNG.name
-    assert files == [f"{name}.json", f"{name}.mineru/{name}_content_list.json"]
-    items = json.loads((tmp_path / files[1]).read_text("utf-8"))
+    content_list = f"{name}.mineru/{name}_content_list.json"
+    assert files[0] == f"{name}.json"
+    assert files[-1] == content_list
+    items = json.loads((tmp_path / content_list).read_text("utf-8"))
+    pictures = [f"{name}.mineru/{item['img_path']}" for item in items if "img_path" in item]
+    assert files[1:-1] == pictures
     assert "Order desk" in " ".join(item.get("text", "") for item in items)
 
 

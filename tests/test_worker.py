@@ -335,6 +335,51 @@ def test_the_content_list_is_a_file_on_request(make_settings):
     assert json.loads(file.read_text("utf-8")) == bench.result(PDF.name)["content_list"]
 
 
+def test_pictures_lie_beside_the_content_list_also_of_pages_read_before_a_stop(make_settings):
+    settings = make_settings(formats=["json", "markdown", "content_list"])
+
+    def read(page, progress):
+        if page.index == 1 and not stopped:
+            stopped.append(page.index)
+            raise CancelledError("The daemon is stopping.")
+        picture = Block(type="image", bbox=(0.1, 0.1, 0.3, 0.2), content=None)
+        text = Block(type="text", bbox=(0.1, 0.3, 0.9, 0.5), content=f"Text {page.index}")
+        return PageReading([picture, text], 1, 1, None)
+
+    stopped = []
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+        bench.engine.read = read
+        job = bench.claim(PDF)
+        bench.serve(job)
+        assert not (settings.outbox / f"{PDF.name}.json").exists()
+        bench = Bench(settings, spool, MeasuringEngine())
+        bench.engine.read = read
+        bench.serve(job)
+    folder = settings.outbox / f"{PDF.name}.mineru"
+    items = json.loads((folder / f"{PDF.name}_content_list.json").read_text("utf-8"))
+    paths = [item["img_path"] for item in items if item["type"] == "image"]
+    assert paths == ["images/0001-01.jpg", "images/0002-01.jpg"]
+    assert {path.name for path in (folder / "images").iterdir()} == {"0001-01.jpg", "0002-01.jpg"}
+    for path in paths:
+        with Image.open(folder / path) as image:
+            assert image.width > image.height > 8
+    linked = (folder / f"{PDF.name}.md").read_text("utf-8")
+    assert linked.startswith("![](images/0001-01.jpg)\n\nText 0\n\n![](images/0002-01.jpg)")
+    assert (settings.outbox / f"{PDF.name}.md").read_text("utf-8") == "Text 0\n\nText 1\n"
+
+
+def test_no_picture_is_cut_out_where_none_is_asked_for(bench):
+    def read(page, progress):
+        return PageReading([Block(type="image", bbox=(0, 0, 1, 1), content=None)], 1, 1, None)
+
+    bench.engine.read = read
+    bench.serve(bench.claim(PNG))
+    (page,) = bench.result(PNG.name)["pages"]
+    assert page["blocks"][0]["image"] is None
+    assert sorted(path.suffix for path in bench.settings.outbox.iterdir()) == [".json", ".md"]
+
+
 def test_room_is_bounded_by_the_queues_depth(bench):
     assert bench.settings.queue_depth == 3
     for number in range(3):

@@ -1,7 +1,7 @@
 """From a text layer to blocks: what a digital page needs besides reading order.
 
 The text layer is read by `textlayer`, order and types are `structure`'s; this module
-brings both together, with the tables that the file itself tells.
+brings both together, with the tables and pictures that the file itself tells.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mineru_daemon.engines.ppocr import boxes, links, structure
+from mineru_daemon.engines.ppocr import boxes, captions, digital_pictures, links, structure
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.textlayer import TextLayer
 from mineru_daemon.results import Block
@@ -49,4 +49,11 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
         tables,
         [*layer.places, *(math.nan for _ in seen), *layer.table_places],
     )
+    found = digital_pictures.picture_boxes(
+        layer.pictures, [table.box for table in layer.tables], layer.width, layer.height
+    )
+    blocks = digital_pictures.placed(
+        blocks, [boxes.fractions(box, layer.width, layer.height) for box in found]
+    )
+    blocks = captions.marked(blocks)
     return links.onto(blocks, layer.links, layer.width, layer.height)

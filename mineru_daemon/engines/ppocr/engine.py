@@ -18,6 +18,7 @@ from mineru_daemon.documents import Page, PdfPage
 from mineru_daemon.engines.base import PageReading, Progress, size_warning
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import (
+    captions,
     digital,
     line_reader,
     orientation,
@@ -164,7 +165,7 @@ class PPOCREngine:
                     else self._layout.regions(found.image)
                 )
             with timed(timings, "postprocess"):
-                blocks = structure.to_blocks(lines, regions, width, height)
+                blocks = captions.marked(structure.to_blocks(lines, regions, width, height))
             blocks = [
                 self._with_structure(block, lines, found.image, progress, timings)
                 if block.type == "table"

@@ -20,7 +20,14 @@ from typing import Literal
 import pypdfium2.raw as pdfium_c
 
 from mineru_daemon.documents import PDFIUM_LOCK, PdfPage
-from mineru_daemon.engines.ppocr import boxes, digital_tables, links, pdf_objects, pdf_text
+from mineru_daemon.engines.ppocr import (
+    boxes,
+    digital_pictures,
+    digital_tables,
+    links,
+    pdf_objects,
+    pdf_text,
+)
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.digital_tables import Table
 from mineru_daemon.engines.ppocr.links import LinkedText
@@ -253,7 +260,7 @@ def ocr_regions(
     Images that touch, as a scan cut into strips, count as one.
     """
     regions = []
-    for box in _joined([picture.box for picture in pictures], 2.0):
+    for box in digital_pictures.joined([picture.box for picture in pictures], digital_pictures.GAP):
         x0, y0, x1, y1 = box
         if boxes.area(box) < MIN_OCR_REGION * width * height:
             continue
@@ -265,28 +272,6 @@ def ocr_regions(
         if over < MAX_TEXT_ON_REGION * boxes.area(box):
             regions.append(box)
     return regions
-
-
-def _joined(pictures: list[Box], gap: float) -> list[Box]:
-    """Bounding boxes of groups of boxes that overlap or lie within `gap` points."""
-    if len(pictures) > 400:
-        # A mosaic of tiles or a pattern: one picture as far as text is concerned.
-        return [boxes.union(pictures)]
-    groups = list(pictures)
-    merged = True
-    while merged:
-        merged = False
-        rest: list[Box] = []
-        for box in groups:
-            for number, other in enumerate(rest):
-                if boxes.touch(box, other, gap):
-                    rest[number] = boxes.union([box, other])
-                    merged = True
-                    break
-            else:
-                rest.append(box)
-        groups = rest
-    return groups
 
 
 def _without_hidden(lines: list[PrintedLine], pictures: Sequence[Picture]) -> list[PrintedLine]:
