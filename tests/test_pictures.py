@@ -38,7 +38,7 @@ PARTS = [
 ]
 
 
-def colours(path: Path) -> set[tuple[int, int, int]]:
+def colours(path: Path) -> set[tuple[int, ...]]:
     """What a picture shows, without JPEG's noise."""
     pixels = np.asarray(Image.open(path).convert("RGB")).astype(int)[4:-4, 4:-4]
     return {tuple(int(one) // 40 for one in pixel) for pixel in pixels.reshape(-1, 3)}
