@@ -22,6 +22,7 @@ from mineru_daemon.errors import CancelledError, CrashedError, DocumentError, St
 from mineru_daemon.furniture import across_pages
 from mineru_daemon.jobs import Job
 from mineru_daemon.log import printable
+from mineru_daemon.pacing import Pacer
 from mineru_daemon.reading import (
     failed_page,
     head,
@@ -73,6 +74,7 @@ class Worker:
         self._queue: queue.Queue[Job | None] = queue.Queue()
         self._stop_at: float | None = None
         self._stopping = threading.Event()
+        self._pacer = Pacer(lambda: self.settings, status, self._stopping)
 
     # --- from other threads --------------------------------------------------
 
@@ -191,7 +193,9 @@ class Worker:
             if job.pages.load(index) is not None:
                 continue
             self._status.working_on(job.path, index, document.page_count)
-            began = time.perf_counter()
+            self._pacer.before_page()
+            self._go_on()
+            began, rested = time.perf_counter(), self._pacer.rested
             if job.begin(str(index)) > self.settings.max_attempts:
                 job.given_up += 1
                 page = failed_page(index, self._crashed(job, f"on page {index + 1}"))
@@ -202,12 +206,20 @@ class Worker:
                     self._engine, document, index, self._progress(), self._pictures_of(job)
                 )
             job.end(str(index))
+            rest = self._pacer.rested - rested
+            if rest:
+                page.timings["rest"] = round(rest, 6)
             job.pages.save(page)
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - began - rest
             self._status.page_done(seconds)
             _log.debug("page", page=index, seconds=round(seconds, 3))
-            if self._stopping.is_set() and index + 1 < document.page_count:
-                raise CancelledError("The daemon is stopping.")
+            if index + 1 < document.page_count:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        """Raises CancelledError when no other page is to be begun."""
+        if self._stopping.is_set():
+            raise CancelledError("The daemon is stopping.")
 
     def _pictures_of(self, job: Job) -> Path | None:
         """Where pictures of a job's pages are kept, if they are asked for."""
@@ -216,6 +228,7 @@ class Worker:
     def _progress(self) -> Progress:
         def progress(_stage: str) -> None:
             self._status.beat("worker")
+            self._pacer.within_page()
             if self._stop_at is not None and time.monotonic() > self._stop_at:
                 raise CancelledError("The daemon is stopping.")
 
