@@ -118,7 +118,15 @@ class Settings(BaseSettings):
     )
 
     queue_depth: Annotated[int, Field(ge=1, le=1000)] = _setting(
-        3, "Files claimed and waiting at most; all others wait in the inbox.", "files"
+        3,
+        "Files claimed at most, besides the one whose page is read; all others wait in the inbox.",
+        "files",
+    )
+    scheduling: Literal["fair", "fifo"] = _setting(
+        "fair",
+        "Which of the claimed files has its next page read: fair gives each a page in turn, so "
+        "that a screenshot does not wait for a book; fifo reads one file to its end first.",
+        reload=True,
     )
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
         0.0,

@@ -93,7 +93,7 @@ def test_a_rest_is_told_and_is_no_standstill(make_settings):
     thread.start()
     while "resting for cpu_budget" not in paced.status.line():
         assert thread.is_alive()
-    beats = set()
+    beats: set[float | None] = set()
     deadline = time.monotonic() + 60
     while len(beats) < 3 and time.monotonic() < deadline:
         beats.add(paced.status._beats.get("worker"))
