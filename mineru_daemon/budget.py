@@ -40,18 +40,18 @@ class CpuBudget:
         return max(0.0, -self._balance / rate)
 
 
-def cpu_seconds(proc: Path = Path("/proc")) -> float:
+def cpu_seconds() -> float:
     """CPU time of this process, its threads and its children, those that have ended included.
 
     A child that ends while this is asked may be missing once; it is in the next answer.
     """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    living = sum(_of_process(child) for child in _descendants(proc, os.getpid()))
+    living = sum(map(process_seconds, descendants(os.getpid())))
     return time.process_time() + ended.ru_utime + ended.ru_stime + living
 
 
-def _descendants(proc: Path, pid: int) -> list[int]:
-    """Living children and their children; those of each thread, as /proc lists them."""
+def descendants(pid: int, proc: Path = Path("/proc")) -> list[int]:
+    """Living children of a process and their children; those of each thread, as /proc has them."""
     found: list[int] = []
     try:
         threads = list((proc / str(pid) / "task").iterdir())
@@ -63,12 +63,15 @@ def _descendants(proc: Path, pid: int) -> list[int]:
         except OSError:
             continue  # the thread has ended, or the kernel keeps no such list
         for child in children:
-            found += [child, *_descendants(proc, child)]
+            found += [child, *descendants(child, proc)]
     return found
 
 
-def _of_process(pid: int) -> float:
-    """Of another process; its clock is named as clock_getcpuclockid(3) does it on Linux."""
+def process_seconds(pid: int) -> float:
+    """CPU time of a living process and its threads; 0 if it is gone.
+
+    Its clock is named as clock_getcpuclockid(3) does it on Linux.
+    """
     try:
         return time.clock_gettime(~pid << 3 | 2)
     except OSError:

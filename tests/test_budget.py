@@ -102,5 +102,5 @@ def test_grandchildren_and_the_children_of_threads_count():
 
 
 def test_a_process_that_is_gone_has_no_time():
-    assert budget._of_process(2**22 + 1) == 0.0
-    assert budget._of_process(os.getpid()) == pytest.approx(time.process_time(), abs=0.5)
+    assert budget.process_seconds(2**22 + 1) == 0.0
+    assert budget.process_seconds(os.getpid()) == pytest.approx(time.process_time(), abs=0.5)
