@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except MineruError as error:
         for sentence in str(error).splitlines():
-            print(f"mineru-daemon: {log.printable(sentence)}", file=sys.stderr)
+            print(f"{log.mark('error')}mineru-daemon: {log.printable(sentence)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()

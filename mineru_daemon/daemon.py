@@ -18,10 +18,11 @@ from types import FrameType
 
 import structlog
 
-from mineru_daemon import log, priority
+from mineru_daemon import log
 from mineru_daemon.configuration import merge_reloadable
 from mineru_daemon.engines import select
-from mineru_daemon.errors import EX_SOFTWARE, MineruError
+from mineru_daemon.engines.keeper import EngineKeeper
+from mineru_daemon.errors import EX_SOFTWARE, CancelledError, MineruError
 from mineru_daemon.folders import prepare_folders
 from mineru_daemon.inbox import Inbox
 from mineru_daemon.notify import Notifier
@@ -70,10 +71,8 @@ class Daemon:
     def _serve(self, spool: Spool) -> int:
         settings = self._settings
         self._say("starting")
-        if refused := priority.apply(settings.priority):
-            _log.warning("priority", advice=refused)
         left = spool.recover()
-        engine = select.load(settings)
+        engine = EngineKeeper(settings)
         began = time.perf_counter()
         engine.warm_up()
         self._status.set(engine=f"{engine.info.name}: {engine.info.model}")
@@ -81,11 +80,15 @@ class Daemon:
             "engine-ready",
             engine=engine.info.name,
             model=engine.info.model,
+            threads=engine.plan.intra,
+            cpus=engine.plan.mask,
+            quota=engine.plan.quota,
             seconds=round(time.perf_counter() - began, 3),
         )
         worker = Worker(settings, spool, self._status, engine)
         inbox = Inbox(settings, spool, self._status, worker.offer, worker.has_room)
         worker.on_room = inbox.wake
+        worker.before_page = lambda: self._fit(engine)
         for job in left:
             _log.info("resumed", job=job.id, file=job.path)
             worker.offer(job)
@@ -94,6 +97,7 @@ class Daemon:
             self._thread("inbox", lambda: inbox.run(self._stop)),
         ]
         _log.info("ready", inbox=str(settings.inbox), outbox=str(settings.outbox), left=len(left))
+        self._look_at_grant()
         self._status.set(state="serving")
         self._notifier.ready(self._status.line())
         try:
@@ -112,6 +116,7 @@ class Daemon:
         """Watch over the threads until it is time to stop."""
         watchdog = self._notifier.watchdog_seconds
         while not self._stop_asked:
+            self._look_at_grant()
             idle = not self._status.write_to(self._settings.spool)
             if stalled := self._status.stalled(self._settings.stall_seconds):
                 self._die(stalled)
@@ -123,6 +128,22 @@ class Daemon:
             tick = IDLE_TICK_SECONDS if idle else TICK_SECONDS
             with contextlib.suppress(queue.Empty):
                 self._wake.get(timeout=min(tick, watchdog / 3 if watchdog else tick))
+
+    def _look_at_grant(self) -> None:
+        plan = select.granted(self._settings)
+        self._status.set(threads=plan.intra, cpus=plan.mask, cpu_quota=plan.quota)
+
+    def _fit(self, engine: EngineKeeper) -> None:
+        """Let the engine follow what is granted; where it cannot, start anew.
+
+        Called by the worker between two pages. The file is no reason, so it is kept as it is.
+        """
+        self._status.beat("worker")
+        try:
+            engine.follow()
+        except Exception as error:
+            self._end_by(error)
+            raise CancelledError("The engine cannot be loaded anew.") from error
 
     def _say(self, line: str) -> None:
         if line != self._said:
@@ -166,13 +187,17 @@ class Daemon:
                 serve()
             except BaseException as error:
                 _log.exception("thread-died", thread=name)
-                self._crash = error
-                self._stop_asked = True
-                self._wake.put(None)
+                self._end_by(error)
 
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         return thread
+
+    def _end_by(self, error: BaseException) -> None:
+        """Stop the whole daemon as one that failed; from any thread."""
+        self._crash = error
+        self._stop_asked = True
+        self._wake.put(None)
 
     def _shut_down(self, worker: Worker, inbox: Inbox, threads: list[threading.Thread]) -> None:
         self._status.set(state="stopping")

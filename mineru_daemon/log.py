@@ -2,11 +2,15 @@
 
 Nothing that comes from outside (file names above all) can break a line, move a
 terminal's cursor or reorder text: such characters are escaped in every value.
+
+To journald each line begins with its level, `<4>` for a warning, which it takes off: so
+`journalctl --priority=warning` works without a socket of its own.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import unicodedata
 from collections.abc import MutableMapping
@@ -15,6 +19,9 @@ from typing import Any, Literal
 import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
+
+PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+"""Of syslog, as sd-daemon(3) has them before a line."""
 
 _UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
 """Control, format (bidirectional overrides among them), surrogates, line separators."""
@@ -41,6 +48,27 @@ def _escape_values(
     return event
 
 
+def mark(level: str) -> str:
+    """What a line on standard error begins with: `<3>` for an error where it goes to journald."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return ""
+    # systemd.exec(5): a process may have inherited the variable without the stream.
+    if os.environ.get("JOURNAL_STREAM") != f"{stream.st_dev}:{stream.st_ino}":
+        return ""
+    return f"<{PRIORITIES[level]}>"
+
+
+def _with_mark(renderer: Any) -> Any:
+    marks = {level: mark(level) for level in PRIORITIES}
+
+    def render(logger: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        return marks[event["level"]] + str(renderer(logger, method, event))
+
+    return render
+
+
 class _LibraryHandler(logging.Handler):
     """Passes records of libraries on as events of our own, so that all lines look alike."""
 
@@ -65,7 +93,7 @@ def configure(level: Level = "info", form: Literal["auto", "json", "console"] = 
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             _escape_values,
-            renderer,
+            _with_mark(renderer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

@@ -37,13 +37,15 @@ class Status:
             "started": time.time(),
             "pid": os.getpid(),
             "engine": None,
+            "threads": None,
+            "cpus": None,
+            "cpu_quota": None,
             "watch": None,
             "inbox_files": 0,
             "scan_seconds": 0.0,
             "settling": 0,
             "queued": 0,
             "current": None,
-            "resting": None,
             "claimed": 0,
             "success": 0,
             "partial": 0,
@@ -150,12 +152,12 @@ class Status:
         with self._lock:
             state, troubles = dict(self._state), dict(self._troubles)
         parts = [str(state["state"])]
+        if threads := state["threads"]:
+            parts[0] += f" with {threads} thread{'s' if threads > 1 else ''}"
         if current := state["current"]:
             parts.append(f"reading {current['file']}")
             if current["page"] is not None and current["pages"]:
                 parts[-1] += f" (page {current['page'] + 1} of {current['pages']})"
-        if resting := state["resting"]:
-            parts.append(f"resting for {resting}")
         parts.append(f"{state['inbox_files']} in the inbox, {state['queued']} queued")
         parts.append(
             f"{state['success']} read, {state['partial']} in part, {state['failed']} failed"
@@ -209,6 +211,7 @@ def describe(state: dict[str, Any] | None, spool: Path) -> str:
     lines = [
         f"Daemon     {running} (started {when})",
         f"Engine     {state['engine'] or 'not loaded'}",
+        f"Threads    {_threads(state)}",
         f"Inbox      {state['inbox_files']} files at the last listing, {state['settling']} watched"
         f" ({state['watch'] or 'not watched'})",
         f"Queue      {state['queued']} claimed and waiting",
@@ -218,8 +221,6 @@ def describe(state: dict[str, Any] | None, spool: Path) -> str:
         if current["page"] is not None:
             page = f", page {current['page'] + 1} of {current['pages']}"
         lines.append(f"Reading    {current['file']}{page}")
-    if resting := state.get("resting"):
-        lines.append(f"Resting    for {resting}")
     mean = state["mean_page_seconds"]
     lines += [
         f"Read       {state['success']} files, {state['partial']} in part, "
@@ -231,3 +232,12 @@ def describe(state: dict[str, Any] | None, spool: Path) -> str:
         lines.append(f"Failure    {failure['file']}: {failure['reason']}")
     lines += [f"Trouble    {text}" for text in state["troubles"].values()]
     return "\n".join(lines)
+
+
+def _threads(state: dict[str, Any]) -> str:
+    """How many threads may compute at a time, and what bounds them."""
+    if not state.get("threads"):
+        return "none yet"
+    cpus, quota = state["cpus"], state["cpu_quota"]
+    granted = f"{cpus} CPU{'s' if cpus > 1 else ''}"
+    return f"{state['threads']} ({granted}" + (f", quota of {quota:g})" if quota else ", no quota)")

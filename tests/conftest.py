@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from daemon_process import Running
 from mineru_building import build_folder
 from PIL import Image, ImageDraw, ImageFont
 from tiny_mineru import CHECKPOINT
@@ -42,6 +43,21 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """Default settings with folders below `tmp_path`."""
     return make_settings()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Running]]:
+    """Start daemons on folders below `tmp_path`; they end with the test."""
+    started = []
+
+    def run(*options: str, **more: Any) -> Running:
+        one = Running(tmp_path, *options, **more)
+        started.append(one)
+        return one
+
+    yield run
+    for one in started:
+        one.end()
 
 
 @pytest.fixture(scope="session")

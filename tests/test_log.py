@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -52,3 +56,26 @@ def test_libraries_are_heard_only_when_something_is_wrong(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"] == r"broken\nthing"
     assert json.loads(line)["logger"] == "some.module"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_for_journald_begins_with_its_priority_and_no_other_does(
+    tmp_path: Path, monkeypatch: Any, form: Any
+) -> None:
+    with (tmp_path / "stderr").open("w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        for journal in ("0:0", "{0.st_dev}:{0.st_ino}".format(os.fstat(stream.fileno()))):
+            monkeypatch.setenv("JOURNAL_STREAM", journal)
+            log.configure("info", form)
+            structlog.get_logger().info("claimed")
+            structlog.get_logger().warning("failed")
+            logging.getLogger("some.module").error("broken")
+            try:
+                raise ValueError("a bug")
+            except ValueError:
+                structlog.get_logger().exception("unexpected", exc_info=form == "json")
+    lines = (tmp_path / "stderr").read_text().splitlines()
+    assert not any(line.startswith("<") for line in lines[:4])
+    assert [line[:3] for line in lines[4:]] == ["<6>", "<4>", "<3>", "<3>"]
+    if form == "json":
+        assert json.loads(lines[5][3:])["event"] == "failed"

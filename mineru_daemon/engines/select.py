@@ -12,13 +12,18 @@ from mineru_daemon.settings import Settings
 _log = structlog.get_logger()
 
 
-def load(settings: Settings) -> Engine:
-    """Load the engine that the settings ask for, within what the unit grants.
+def granted(settings: Settings) -> cpu.ThreadPlan:
+    """The thread plan of this moment: what the settings ask for and the unit grants."""
+    return cpu.granted_threads(settings.intra_op_num_threads, settings.inter_op_num_threads)
+
+
+def load(settings: Settings, plan: cpu.ThreadPlan | None = None) -> Engine:
+    """Load the engine that the settings ask for, within `plan` (None: what is granted now).
 
     Its `info` says why it was chosen. Raises EngineError when its models or packages are
     missing or cannot be loaded; `auto` falls back to `ppocr`.
     """
-    plan = cpu.granted_threads(settings.intra_op_num_threads, settings.inter_op_num_threads)
+    plan = plan or granted(settings)
     if settings.engine == "ppocr":
         return _ppocr(settings, plan, "The settings ask for ppocr.")
     if settings.engine == "mineru":
