@@ -14,6 +14,13 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 
+# What the tests themselves are run with is no business of what runs inside.
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/root",
+    "LANG": "C.UTF-8",
+}
+
 # systemd-nspawn hands the controllers of version 1 over read-only, and then no limit of a
 # unit takes effect.
 _INIT = """
@@ -100,6 +107,7 @@ class Container:
             text=True,
             timeout=90,
             cwd="/",
+            env=_ENVIRONMENT,
         )
         assert done.returncode == 0 or not check, f"{words}: {done.returncode}\n{done.stdout}"
         return done.stdout.rstrip("\n")
