@@ -30,6 +30,11 @@ def _folder(value: Any) -> Any:
     return value
 
 
+def _optional_folder(value: Any) -> Any:
+    """An empty path is none."""
+    return None if value == "" else _folder(value)
+
+
 def _words(value: Any) -> Any:
     """A list may be written `a,b` in the environment and on the command line."""
     if isinstance(value, str):
@@ -38,6 +43,7 @@ def _words(value: Any) -> Any:
 
 
 Folder = Annotated[Path, BeforeValidator(_folder)]
+OptionalFolder = Annotated[Path | None, BeforeValidator(_optional_folder)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Format = Literal["json", "markdown", "content_list"]
@@ -182,6 +188,12 @@ class Settings(BaseSettings):
         "auto",
         "Where the text of PDF pages comes from: their text layer, recognition, or (auto) the "
         "text layer wherever it can be trusted.",
+    )
+    recognition_model: OptionalFolder = _setting(
+        "",
+        "A folder with another of PP-OCR's recognition models for the engine ppocr, for languages "
+        "that the shipped one does not read: inference.onnx, and its characters as a .txt of one a "
+        "line, as inference.yml, or inside the model.",
     )
     max_image_size: Annotated[int, Field(ge=0)] = _setting(
         0,

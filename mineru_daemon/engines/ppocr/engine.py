@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -63,6 +64,7 @@ class PPOCREngine:
         detection_pixels: int = line_reader.DETECTION_PIXELS,
         min_text_score: float = line_reader.MIN_TEXT_SCORE,
         pdf_mode: PdfMode = "auto",
+        recognition_model: Path | None = None,
         spinning: bool = False,
         reason: str | None = None,
     ) -> None:
@@ -70,8 +72,9 @@ class PPOCREngine:
 
         A page larger than `max_image_size` (0: no bound) is read smaller, one smaller
         than `min_image_size` is read with a warning. `pdf_mode` tells whether the text
-        layer of a PDF is used, `reason` why this engine was chosen. Raises `EngineError` if
-        weights are missing or cannot be loaded.
+        layer of a PDF is used, `recognition_model` is the folder of a model that reads lines
+        instead of the one that ships, `reason` why this engine was chosen. Raises
+        `EngineError` if weights are missing or cannot be loaded.
         """
         # OpenCV has a pool of its own, and its work here is too small for threads.
         cv2.setNumThreads(1)
@@ -79,6 +82,7 @@ class PPOCREngine:
             plan,
             detection_pixels=detection_pixels,
             min_text_score=min_text_score,
+            recognition_model=recognition_model,
             spinning=spinning,
         )
         self._sessions = [
@@ -93,7 +97,7 @@ class PPOCREngine:
         self._pdf_mode: PdfMode = pdf_mode
         self._info = EngineInfo(
             name="ppocr",
-            model="PP-OCRv6 small",
+            model=f"lines by {recognition_model.name}" if recognition_model else "PP-OCRv6 small",
             precision="fp32",
             reason=reason,
             settings={
@@ -102,6 +106,7 @@ class PPOCREngine:
                 "detection_pixels": detection_pixels,
                 "min_text_score": min_text_score,
                 "pdf_mode": pdf_mode,
+                "recognition_model": str(recognition_model or ""),
                 "intra_op_num_threads": plan.intra,
                 "spinning": spinning,
             },

@@ -7,6 +7,7 @@ of the lines is decided by `engine`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from mineru_daemon import cpu, weights
 from mineru_daemon.engines.base import Progress
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import detection, recognition
+from mineru_daemon.engines.ppocr import recognition_model as recognition_models
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.timing import Timings, timed
@@ -39,17 +41,23 @@ class LineReader:
         *,
         detection_pixels: int = DETECTION_PIXELS,
         min_text_score: float = MIN_TEXT_SCORE,
+        recognition_model: Path | None = None,
         spinning: bool = False,
     ) -> None:
-        """Load both networks.
+        """Load both networks; `recognition_model` is the folder of one that does not ship.
 
         Lines are searched for on `detection_pixels` (width times height) and dropped if
         their score is below `min_text_score`. Raises `EngineError`.
         """
         self._detection = Session(weights.locate(weights.DETECTION), plan, spinning=spinning)
-        self._recognition = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
+        model = (
+            recognition_models.of_folder(recognition_model, plan, spinning=spinning)
+            if recognition_model
+            else recognition_models.shipped(plan, spinning=spinning)
+        )
+        self._recognition = model.session
         self._detector = detection.Detector(self._detection, detection_pixels)
-        self._recogniser = recognition.Recogniser(self._recognition)
+        self._recogniser = recognition.Recogniser(model.session, model.characters)
         self._min_text_score = min_text_score
 
     def warm_up(self) -> None:

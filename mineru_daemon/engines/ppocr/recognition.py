@@ -50,10 +50,11 @@ class Reading:
 class Recogniser:
     """Reads crops of lines."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, characters: Sequence[str]) -> None:
+        """`characters` are those of the model's classes, from CTC's blank on."""
         self._session = session
         self._input = session.inputs[0]
-        self._characters = characters(session.metadata)
+        self._characters = characters
 
     def read(self, line: Pixels) -> Reading:
         """Read an RGB crop (48, w, 3)."""

@@ -34,6 +34,11 @@ HEADING = 1.15
 laid over pages at the end."""
 
 
+MOST_ITEMS = 2000
+"""Of a page whose order is compared: bounds the work on a page made to be slow; a newspaper's
+page has 1500 lines."""
+
+
 @dataclass
 class _Run:
     """Items that follow each other in the file and stand below each other in one column."""
@@ -56,7 +61,7 @@ def followed(
     """
     known = [(place_of[id(item)], number, item) for number, column in enumerate(columns)
              for item in column if id(item) in place_of]  # fmt: skip
-    if len(known) < 2:
+    if not 2 <= len(known) <= MOST_ITEMS:
         return [list(column) for column in columns]
     em = median(item.height for _, _, item in known)
     runs = _runs([(number, item) for _, number, item in sorted(known, key=lambda one: one[0])], em)
