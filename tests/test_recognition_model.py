@@ -28,6 +28,26 @@ def known() -> Iterator[list[str]]:
     session.close()
 
 
+@pytest.mark.parametrize(
+    ("letters", "has_all"),
+    [
+        (
+            "äöüß àâçéèêëîïôœùûÿ ñ ãõ æøå þð ąćęłńóśźż čďěňřšťůž őű ăâîșț çğıİş čđž ėįųū āēģīķļņ ħ",
+            True,
+        ),
+        ("あアぁァンヴ々 体學國書龍", True),
+        ("ạếộ", False),
+        ("жшя", False),
+        ("가나", False),
+        ("ابت", False),
+    ],
+)
+def test_the_shipped_model_knows_the_letters_that_the_readme_says(
+    known: list[str], letters: str, has_all: bool
+) -> None:
+    assert set(letters.replace(" ", "")).issubset(known) is has_all
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with a copy of the shipped model."""
