@@ -7,12 +7,11 @@ stays where it is. Of a long backlog only a window is held in memory.
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
+import errno
 import heapq
 import os
 import pwd
-import re
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ import structlog
 from mineru_daemon import documents
 from mineru_daemon.errors import CrashedError, EmptyError, IncompleteError
 from mineru_daemon.jobs import Job
+from mineru_daemon.listing import Listing
 from mineru_daemon.log import printable
 from mineru_daemon.rate import RateLimiter
 from mineru_daemon.reading import limits_of
@@ -31,7 +31,14 @@ from mineru_daemon.settings import Settings
 from mineru_daemon.settle import Settler
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
-from mineru_daemon.storage import Identity, identity, open_for_writing_elsewhere
+from mineru_daemon.storage import (
+    RETRY_SECONDS,
+    Identity,
+    beneath,
+    identity,
+    open_for_writing_elsewhere,
+    open_itself,
+)
 from mineru_daemon.suspects import CheckJournal
 from mineru_daemon.watch import Watcher
 
@@ -50,20 +57,14 @@ HINTED_SCAN_SHARE = 5.0
 WATCH_CHECK_SECONDS = 5.0
 WRITER_RETRY_SECONDS = 1.0
 
-IGNORED = (
-    ".*", "~*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download",
-    "*.filepart", "*.lock", "*.lck", "*.swp", "Thumbs.db", "desktop.ini", "@eaDir",
-)  # fmt: skip
-"""Names of files that are not (yet) documents, of browsers, editors, FTP clients and NAS."""
+MAX_STUCK = 10_000
+"""Of files that wait for something of their own (the rest of their content, the end of
+their writer, their source's rate) so many are watched beside the window, lest they fill it."""
+
+TIRED = 3
+"""After so many claims in a row that a disk refused, the others are not tried either."""
 
 _log = structlog.get_logger()
-
-
-def ignore_pattern(extra: list[str]) -> re.Pattern[str]:
-    """One pattern for all names to be passed over; without regard to case."""
-    return re.compile(
-        "|".join(fnmatch.translate(name) for name in (*IGNORED, *extra)), re.IGNORECASE | re.DOTALL
-    )
 
 
 class Inbox:
@@ -85,9 +86,15 @@ class Inbox:
         self._room = room
         self._settler = Settler(settings.settle_seconds, settings.append_seconds)
         self._rate = RateLimiter(settings.rate_limit)
-        self._ignored = ignore_pattern(settings.ignore)
+        self._listing = Listing(settings.inbox, settings.recursive, settings.ignore)
         self._journal = CheckJournal(settings.spool)
-        self._passed_over: set[str] = set()
+        self._refused: dict[Path, tuple[int, str]] = {}
+        """Files that a disk did not give: how often, and what it said."""
+        self._refusals = 0
+        """Claims that were refused in a row."""
+        self._claims_after = 0.0
+        self._held: set[Path] = set()
+        """Files that were still, and yet open for writing, when last looked at."""
         self._wake = threading.Event()
         self._hints: set[str] = set()
         self._hints_lock = threading.Lock()
@@ -120,7 +127,7 @@ class Inbox:
         self._settler.settle_seconds = settings.settle_seconds
         self._settler.append_seconds = settings.append_seconds
         self._rate.per_minute = settings.rate_limit
-        self._ignored = ignore_pattern(settings.ignore)
+        self._listing = Listing(settings.inbox, settings.recursive, settings.ignore)
         self.hint(None)
 
     # --- the loop ------------------------------------------------------------
@@ -138,7 +145,32 @@ class Inbox:
 
     def step(self, now: float, stop: threading.Event | None = None) -> float:
         """Look once, claim what is due; returns the seconds until the next look is needed."""
+        if not (self._look_around(now) and self._tidy()):
+            return WATCH_CHECK_SECONDS
         try:
+            wait = self._serve(now, stop)
+            self._status.trouble("files", None)
+        except OSError as error:
+            self._status.trouble("files", f"files cannot be looked into: {self._told(error)}")
+            wait = WATCH_CHECK_SECONDS
+        if self._more and len(self._settler) < WINDOW // 2 and self._room():
+            self._rescan = True
+        if self._rescan:
+            wait = min(wait, self._next_hinted_scan - now)
+        self._tell(now)
+        return max(0.0, min(wait, self._next_scan - now, WATCH_CHECK_SECONDS))
+
+    def _look_around(self, now: float) -> bool:
+        """See what has changed in the inbox; False where it cannot be seen."""
+        unmounted = None
+        try:
+            try:
+                self._spool.places.check("inbox")
+            except OSError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                # What is delivered below the mount that is missing is served too.
+                unmounted = str(error.strerror)
             if self._watcher.ensure():
                 self._rescan = True
             with self._hints_lock:
@@ -150,101 +182,108 @@ class Inbox:
             else:
                 for path in hints:
                     self._look(path, now)
-            self._status.trouble("inbox", None)
+            self._status.trouble("inbox", unmounted)
         except OSError as error:
-            self._status.trouble("inbox", f"the inbox {self._settings.inbox}: {error.strerror}")
+            self._status.trouble("inbox", self._told(error))
             self._rescan = True
-            return WATCH_CHECK_SECONDS
+            return False
+        return True
+
+    def _tidy(self) -> bool:
+        """Go on with what a disk refused earlier; False while there is no spool."""
         try:
-            wait = self._serve(now, stop)
-            self._status.trouble("files", None)
+            for job in self._spool.tidy():
+                _log.info("resumed", job=job.id, file=job.path)
+                self._offer(job)
         except OSError as error:
-            # A full disk under the spool, a folder that may not be read any more.
-            self._status.trouble("files", f"files cannot be looked into: {error}")
-            wait = WATCH_CHECK_SECONDS
-        if self._more and len(self._settler) < WINDOW // 2 and self._room():
-            self._rescan = True
-        if self._rescan:
-            wait = min(wait, self._next_hinted_scan - now)
+            self._status.trouble("spool", self._told(error))
+            return False
+        self._status.trouble("spool", self._spool.trouble())
+        return True
+
+    def _told(self, error: OSError) -> str:
+        return self._spool.places.told(error)
+
+    def _tell(self, now: float) -> None:
+        """Report what waits, and for what."""
         self._status.set(settling=len(self._settler), watch=self._watcher.kind)
-        return max(0.0, min(wait, self._next_scan - now, WATCH_CHECK_SECONDS))
+        self._refused = {path: why for path, why in self._refused.items() if path in self._settler}
+        self._held.intersection_update(self._settler.known())
+        refused = len(self._refused) + self._listing.refused
+        told = next((why for _, why in self._refused.values()), self._listing.refusal)
+        more = f", and {refused - 1} more like it" if refused > 1 else ""
+        self._status.trouble("refused", f"{told}{more}; others are served" if refused else None)
+        late = self._settler.unfinished(now, self._settings.incomplete_seconds)
+        late += [
+            path
+            for path in self._held
+            if self._settler.still(path, now) >= self._settings.incomplete_seconds
+        ]
+        minutes = f"{self._settings.incomplete_seconds / 60:.0f} minutes"
+        self._status.trouble(
+            "writers",
+            f"{len(late)} files have been written to, or held open for it, for more than "
+            f"{minutes}, {printable(min(late).name)} among them; they wait for their writers, "
+            "others are served"
+            if late
+            else None,
+        )
 
     def _scan(self, now: float) -> None:
         """List the inbox; watch the oldest files and forget those that are gone."""
         began = time.monotonic()
-        refused = sum(1 for _ in self._settler.refused(now, 0.0))
+        stuck = min(MAX_STUCK, self._settler.stuck(now))
         count = 0
 
         def counted() -> Iterator[tuple[int, str, Identity]]:
             nonlocal count
-            for path, file in self._files(str(self._settings.inbox)):
-                count += 1
-                yield file.mtime_ns, path, file
+            for found in self._listing.files(lambda: self._status.beat("inbox")):
+                if not self._spool.was_claimed(found.identity):
+                    count += 1
+                    yield found.age_ns, found.path, found.identity
 
-        oldest = heapq.nsmallest(WINDOW + refused, counted())
+        oldest = heapq.nsmallest(WINDOW + stuck, counted())
         self._more = count > len(oldest)
-        for _, path, file in oldest:
-            self._settler.see(Path(path), file, now)
+        for age, path, file in oldest:
+            self._settler.see(Path(path), file, now, age)
         if count < len(self._settler) or self._more:
             for known in self._settler.known():
-                if identity(known) is None:
+                if self._now(known) is None:
                     self._settler.forget(known)
         took = time.monotonic() - began
         self._next_scan = now + took + max(self._settings.rescan_seconds, took * SCAN_SHARE)
         self._next_hinted_scan = now + took + took * HINTED_SCAN_SHARE
         self._status.set(inbox_files=count, scan_seconds=round(took, 4))
 
-    def _files(self, folder: str) -> Iterator[tuple[str, Identity]]:
-        """Regular files below `folder` that are documents by name and were not read yet."""
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if self._ignored.match(entry.name):
-                    continue
-                try:
-                    found = entry.stat(follow_symlinks=False)
-                    if stat.S_ISDIR(found.st_mode):
-                        if self._settings.recursive:
-                            yield from self._files(entry.path)
-                    elif self._regular(entry.path, found):
-                        file = Identity.of(found)
-                        if not self._spool.was_claimed(file):
-                            yield entry.path, file
-                except FileNotFoundError:
-                    continue  # taken away since it was listed
-
-    def _regular(self, path: str, found: os.stat_result) -> bool:
-        if stat.S_ISREG(found.st_mode):
-            return True
-        if path not in self._passed_over and len(self._passed_over) < MAX_HINTS:
-            self._passed_over.add(path)
-            _log.warning("passed-over", file=path, reason="neither a file nor a folder")
-        return False
-
     def _look(self, path: str, now: float) -> None:
         """Look at one path that an event named."""
-        try:
-            parts = Path(path).relative_to(self._settings.inbox).parts
-        except ValueError:
-            return
-        if not parts or any(self._ignored.match(part) for part in parts):
-            return
-        if len(parts) > 1 and not self._settings.recursive:
-            return
         key = Path(path)
         try:
-            found = key.lstat()
-        except (FileNotFoundError, NotADirectoryError):
+            found = self._listing.at(key)
+        except FileNotFoundError:
             self._settler.forget(key)
             return
-        if not self._regular(path, found):
-            return
-        file = Identity.of(found)
-        if self._spool.was_claimed(file):
+        except OSError:
+            return  # the next listing tells of it
+        if found is None or self._spool.was_claimed(found.identity):
             return
         if key not in self._settler and len(self._settler) >= WINDOW:
             self._more = True  # an older backlog comes first; a listing finds it again
             return
-        self._settler.see(key, file, now)
+        self._settler.see(key, found.identity, now, found.age_ns)
+
+    def _place(self, path: Path) -> contextlib.AbstractContextManager[Path]:
+        """The folder of a file of the inbox, without following links on the way."""
+        return beneath(self._settings.inbox, path.relative_to(self._settings.inbox).parent)
+
+    def _now(self, path: Path) -> Identity | None:
+        """The identity of what lies at a path of the inbox now; None if nothing does, or
+        nothing that can be seen."""
+        try:
+            with self._place(path) as folder:
+                return identity(folder / path.name)
+        except OSError:
+            return None
 
     # --- offering ------------------------------------------------------------
 
@@ -252,6 +291,8 @@ class Inbox:
         """Claim what is settled, as far as there is room; seconds until more may be."""
         wait = self._settler.next_due(now, self._settings.incomplete_seconds)
         delays = [WATCH_CHECK_SECONDS if wait is None else wait]
+        if now < self._claims_after:
+            return self._claims_after - now
         for path in self._settler.refused(now, self._settings.incomplete_seconds):
             if not self._room():
                 return WATCH_CHECK_SECONDS
@@ -260,16 +301,18 @@ class Inbox:
             if not self._room():
                 # Whoever makes room wakes this thread.
                 return WATCH_CHECK_SECONDS
-            if stop is not None and stop.is_set():
+            if (stop is not None and stop.is_set()) or now < self._claims_after:
                 break
             source = self._source(path)
             delay = self._rate.delay(source, now)
             if delay > 0:
                 self._settler.postpone(path, now + delay)
                 delays.append(delay)
-            elif self._ready(path, now) and self._claim(path, source):
+            elif self._ready(path, now) and self._claim(path, source, now):
                 self._rate.take(source, now)
             self._status.beat("inbox")
+        if now < self._claims_after:
+            return self._claims_after - now
         again = self._settler.next_due(now, self._settings.incomplete_seconds)
         return min(delays if again is None else [*delays[1:], again])
 
@@ -289,7 +332,7 @@ class Inbox:
     def _ready(self, path: Path, now: float) -> bool:
         """Whether a file that has been still is finished; if not, sees to when to look again."""
         expected = self._settler.identity(path)
-        found = identity(path)
+        found = self._now(path)
         if found is None:
             self._settler.forget(path)
             return False
@@ -300,37 +343,77 @@ class Inbox:
             return True  # `_claim` knows it too
         if found.size > self._settings.max_file_bytes:
             return True  # set aside unread by the worker
-        if open_for_writing_elsewhere(path):
-            still = self._settler.still(path, now)
-            self._settler.postpone(path, now + max(WRITER_RETRY_SECONDS, still / 10))
-            return False
-        return self._complete(path, found)
-
-    def _complete(self, path: Path, found: Identity) -> bool:
-        self._journal.begin(found)
+        self._journal.begin(found)  # raises OSError where the spool is full
         try:
-            patience = self._settings.append_seconds
-            if documents.may_be_continued(path) and self._settler.wait(path, patience):
-                return False
-            documents.check_complete(
-                path, limits_of(self._settings), lambda: self._status.beat("inbox")
-            )
-        except (IncompleteError, EmptyError) as error:
-            _log.debug("incomplete", file=str(path), reason=str(error))
-            self._settler.refuse(path)
-            return False
+            with self._place(path) as folder:
+                if self._is_held(path, folder / path.name, now):
+                    return False
+                return self._complete(path, folder / path.name, found)
         except FileNotFoundError:
             self._settler.forget(path)
-            return False
+        except PermissionError as error:
+            if self._settler.still(path, now) < self._settings.incomplete_seconds:
+                self._refuse(path, error, now)
+            else:
+                self._claim(
+                    path,
+                    self._source(path),
+                    now,
+                    ErrorInfo(
+                        code="unreadable",
+                        message=f"{printable(path.name)} may not be read by the daemon; "
+                        "give its user the right to.",
+                    ),
+                )
         except OSError as error:
-            _log.warning("unreadable", file=str(path), error=str(error))
-            self._settler.refuse(path)
-            return False
+            if self._now(path) != found:
+                self.hint(str(path))  # swapped in the meantime, for a link perhaps
+            else:
+                self._refuse(path, error, now)
         finally:
             self._journal.end(found)
+        return False
+
+    def _refuse(self, path: Path, error: OSError, now: float) -> None:
+        """A disk does not give this file: try again, later each time."""
+        times = self._refused.get(path, (0, ""))[0] + 1
+        pause = RETRY_SECONDS[min(times, len(RETRY_SECONDS)) - 1]
+        self._refused[path] = (times, f"{printable(path.name)} waits: {self._told(error)}")
+        self._settler.postpone(path, now + pause)
+        log = _log.warning if times == 1 else _log.debug
+        log("refused", file=str(path), error=self._told(error), retry_seconds=pause)
+
+    def _is_held(self, path: Path, place: Path, now: float) -> bool:
+        if not open_for_writing_elsewhere(place):
+            self._held.discard(path)
+            return False
+        self._held.add(path)
+        still = self._settler.still(path, now)
+        self._settler.postpone(path, now + max(WRITER_RETRY_SECONDS, still / 10))
         return True
 
-    def _claim(self, path: Path, source: str, reason: ErrorInfo | None = None) -> bool:
+    def _complete(self, path: Path, place: Path, found: Identity) -> bool:
+        """Whether the content is whole. Raises OSError when it is not given."""
+        with open_itself(place) as stream:
+            if Identity.of(os.fstat(stream.fileno())) != found:
+                self.hint(str(path))
+                return False
+            # What is looked into is the open file, whatever takes its name meanwhile.
+            opened = Path(f"/proc/self/fd/{stream.fileno()}")
+            try:
+                patience = self._settings.append_seconds
+                if documents.may_be_continued(opened) and self._settler.wait(path, patience):
+                    return False
+                documents.check_complete(
+                    opened, limits_of(self._settings), lambda: self._status.beat("inbox")
+                )
+            except (IncompleteError, EmptyError) as error:
+                _log.debug("incomplete", file=str(path), reason=error.code)
+                self._settler.refuse(path)
+                return False
+        return True
+
+    def _claim(self, path: Path, source: str, now: float, reason: ErrorInfo | None = None) -> bool:
         expected = self._settler.identity(path)
         if self._journal.deaths(expected) >= self._settings.max_attempts:
             reason = ErrorInfo(
@@ -339,19 +422,20 @@ class Inbox:
                 f"{self._settings.max_attempts} times while it was checked; "
                 "it is damaged, or an attack.",
             )
-        self._settler.forget(path)
         try:
             job = self._spool.claim(path, expected, source, reason)
         except OSError as error:
-            self._status.trouble(
-                "spool", f"{printable(path.name)} could not be claimed: {error.strerror}"
-            )
-            self._settler.see(path, expected, time.monotonic())
+            self._refuse(path, error, now)
+            self._refusals += 1
+            if self._refusals >= TIRED:
+                step = min(self._refusals - TIRED, len(RETRY_SECONDS) - 1)
+                self._claims_after = now + RETRY_SECONDS[step]
             return False
-        self._status.trouble("spool", None)
+        self._settler.forget(path)
         if job is None:
             self.hint(str(path))
             return False
+        self._refusals, self._claims_after = 0, 0.0
         self._journal.end(expected)
         _log.info("claimed", job=job.id, file=job.path, bytes=expected.size, source=source)
         self._status.claimed()
@@ -360,7 +444,7 @@ class Inbox:
 
     def _expire(self, path: Path, now: float) -> None:
         """Set a file aside that has been incomplete and still for too long."""
-        found = identity(path)
+        found = self._now(path)
         if found != self._settler.identity(path):
             if found is None:
                 self._settler.forget(path)
@@ -374,16 +458,10 @@ class Inbox:
                 message=f"{printable(path.name)} is empty and has been so for {still}; "
                 "deliver it again.",
             )
-        elif not os.access(path, os.R_OK):
-            reason = ErrorInfo(
-                code="unreadable",
-                message=f"{printable(path.name)} may not be read by the daemon; "
-                "give its user the right to.",
-            )
         else:
             reason = ErrorInfo(
                 code=IncompleteError.code,
                 message=f"{printable(path.name)} ends before its end and has not changed "
                 f"for {still}; deliver it again.",
             )
-        self._claim(path, self._source(path), reason)
+        self._claim(path, self._source(path), now, reason)

@@ -76,6 +76,8 @@ class Commit:
     """A hidden file beside the results until they are published. While it is missing,
     the folder is not the one that was staged into: unmounted, or replaced."""
     published: bool = False
+    device: int = 0
+    """Of the file system that the results were staged on."""
 
 
 @dataclass
@@ -185,6 +187,8 @@ class Job:
         self.reason = reason.model_dump()
 
 
-def new_id() -> str:
-    """Sorts by the time of the claim; unique even when the clock is set back."""
-    return f"{time.time_ns():020d}-{secrets.token_hex(4)}"
+def new_id(after: str = "") -> str:
+    """Sorts by the time of the claim, and behind `after` even when the clock was set back."""
+    last, _, _ = after.partition("-")
+    stamp = max(time.time_ns(), int(last) + 1 if last.isdecimal() else 0)
+    return f"{stamp:020d}-{secrets.token_hex(4)}"

@@ -6,12 +6,16 @@ or a share that was mounted anew does not have them read again. SQLite, one smal
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from mineru_daemon.errors import StorageError
 from mineru_daemon.storage import Identity
 
 _SCHEMA = """
@@ -25,15 +29,22 @@ CREATE INDEX IF NOT EXISTS by_identity ON files (device, inode, size, mtime_ns);
 """
 
 
+_ERRNO = {"SQLITE_FULL": errno.ENOSPC, "SQLITE_READONLY": errno.EROFS}
+
+
 class Ledger:
-    """An open ledger; may be used from several threads."""
+    """An open ledger; may be used from several threads. Raises OSError when a disk refuses,
+    as a full one passes."""
 
     def __init__(self, path: Path) -> None:
+        """Raises StorageError for a file that is no ledger, which does not pass."""
+        self._path = path
         self._lock = threading.Lock()
-        self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(_SCHEMA)
+        with self._refusals(opening=True):
+            self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.executescript(_SCHEMA)
 
     def has(self, identity: Identity) -> bool:
         """Whether this very file, unchanged, was read: under this or an earlier name."""
@@ -52,7 +63,7 @@ class Ledger:
 
     def record(self, path: str, identity: Identity, sha256: str, job: str, status: str) -> None:
         """Remember a file as read; saying it twice is harmless."""
-        with self._lock:
+        with self._lock, self._refusals():
             self._db.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -74,8 +85,22 @@ class Ledger:
             self._db.close()
 
     def _one(self, query: str, values: tuple[object, ...]) -> object:
-        with self._lock:
+        with self._lock, self._refusals():
             return self._db.execute(query, values).fetchone()
+
+    @contextlib.contextmanager
+    def _refusals(self, opening: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if opening and not isinstance(error, sqlite3.OperationalError):
+                raise StorageError(
+                    f"The ledger {self._path} is damaged ({error}); put back a copy, or remove it "
+                    "and have all files of the inbox read again."
+                ) from error
+            name = str(getattr(error, "sqlite_errorname", ""))
+            number = next((n for key, n in _ERRNO.items() if name.startswith(key)), errno.EIO)
+            raise OSError(number, f"the ledger {self._path}: {error}") from error
 
 
 def _signed(inode: int) -> int:

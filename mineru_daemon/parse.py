@@ -21,8 +21,8 @@ from mineru_daemon.engines import select
 from mineru_daemon.engines.base import Engine
 from mineru_daemon.errors import EX_USAGE, MineruError
 from mineru_daemon.furniture import across_pages
-from mineru_daemon.inbox import ignore_pattern
 from mineru_daemon.jobs import Outcome, PageStore
+from mineru_daemon.listing import ignore_pattern
 from mineru_daemon.log import printable
 from mineru_daemon.reading import (
     head,

@@ -17,9 +17,10 @@ PAUSE_FACTOR = 2.0
 as finished: scanners pause alike from page to page (0.2 to 6 s were seen)."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Sighting:
     identity: Identity
+    age: int
     first: float
     since: float
     quiet: float
@@ -41,16 +42,18 @@ class Settler:
     def __contains__(self, key: Path) -> bool:
         return key in self._sightings
 
-    def see(self, key: Path, identity: Identity, now: float) -> None:
-        """A file was seen in this state at this time."""
+    def see(self, key: Path, identity: Identity, now: float, age: int | None = None) -> None:
+        """A file was seen in this state at this time. Files are offered by `age`, the
+        smallest first; it is the time of the last change where nothing else is said."""
         known = self._sightings.get(key)
+        age = identity.mtime_ns if age is None else age
         if known is None:
-            self._sightings[key] = _Sighting(identity, now, now, self.settle_seconds)
+            self._sightings[key] = _Sighting(identity, age, now, now, self.settle_seconds)
         elif known.identity != identity:
             pause = now - known.since
             patience = min(pause * PAUSE_FACTOR, self.append_seconds)
             quiet = max(known.quiet, patience, self.settle_seconds)
-            self._sightings[key] = _Sighting(identity, known.first, now, quiet)
+            self._sightings[key] = _Sighting(identity, age, known.first, now, quiet)
 
     def forget(self, key: Path) -> None:
         """A file is gone, or was claimed."""
@@ -82,7 +85,7 @@ class Settler:
     def settled(self, now: float) -> Iterator[Path]:
         """Files that have been still for long enough and were not refused, oldest first."""
         keys = [
-            (sighting.identity.mtime_ns, key)
+            (sighting.age, key)
             for key, sighting in self._sightings.items()
             if not sighting.refused and _due(sighting) <= now
         ]
@@ -97,6 +100,18 @@ class Settler:
                 if sighting.refused and now - sighting.since >= seconds
             ]
         )
+
+    def stuck(self, now: float) -> int:
+        """How many files wait for something else than their turn."""
+        return sum(1 for s in self._sightings.values() if s.refused or s.not_before > now)
+
+    def unfinished(self, now: float, seconds: float) -> list[Path]:
+        """Files that have been known for this long and were changed again just now."""
+        return [
+            key
+            for key, s in self._sightings.items()
+            if now - s.first >= seconds and s.since + s.quiet > now
+        ]
 
     def next_due(self, now: float, incomplete_seconds: float) -> float | None:
         """Seconds until the next file can become settled or expire; None if none can."""

@@ -11,11 +11,11 @@ import errno
 import fcntl
 import hashlib
 import os
-import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -26,6 +26,9 @@ _NO_RENAMEAT2 = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP})
 """What kernels and file systems without the flags of renameat2 answer."""
 
 _COPY_CHUNK = 1 << 20
+
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pauses while a disk refuses; the last one is repeated."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -39,9 +42,9 @@ class Identity(NamedTuple):
     mtime_ns: int
 
     @classmethod
-    def of(cls, stat: os.stat_result) -> Identity:
+    def of(cls, found: os.stat_result) -> Identity:
         """The identity that a stat result tells."""
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def identity(path: Path) -> Identity | None:
@@ -52,6 +55,51 @@ def identity(path: Path) -> Identity | None:
         return None
 
 
+def present(path: Path) -> bool:
+    """Whether anything lies at `path`; links are not followed.
+
+    Raises OSError where the disk does not tell. `os.path.lexists` says no then, and what
+    only cannot be seen for a moment would be taken for gone.
+    """
+    return identity(path) is not None
+
+
+@contextmanager
+def beneath(base: Path, relative: Path) -> Iterator[Path]:
+    """The folder `relative` below `base`, as a path that cannot lead anywhere else.
+
+    Who may write to `base` may put a link in the place of a folder at any moment. Each
+    part is opened without following links, and the path that is given goes through the
+    open folder. Raises OSError (ELOOP, ENOTDIR) where a part is a link.
+    """
+    if not relative.parts:
+        yield base
+        return
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(base, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in relative.parts:
+            inner = os.open(part, flags, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def open_itself(path: Path) -> BinaryIO:
+    """Open the regular file at `path` for reading, and nothing else that may lie there by now.
+
+    Raises OSError for a link, a pipe, a device or a folder; never blocks on one.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
 def rename_noreplace(source: Path, target: Path) -> None:
     """Rename, and never replace `target`: FileExistsError instead.
 
@@ -60,7 +108,7 @@ def rename_noreplace(source: Path, target: Path) -> None:
     """
     if _renameat2(source, target, _RENAME_NOREPLACE):
         return
-    if os.path.lexists(target):
+    if present(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
     source.rename(target)
 
@@ -101,14 +149,18 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP):
+            error.filename = os.fspath(folder)
             raise
     finally:
         os.close(descriptor)
 
 
 def write_durably(path: Path, write: Callable[[IO[str]], object]) -> None:
-    """Write a new file of UTF-8 text and flush it to the disk. It is not yet published."""
-    with path.open("w", encoding="utf-8", newline="\n") as stream:
+    """Write a new file of UTF-8 text and flush it to the disk. It is not yet published.
+
+    What a disk did not take as a whole is removed again: it may be the last space there is.
+    """
+    with _whole(path), path.open("w", encoding="utf-8", newline="\n") as stream:
         write(stream)
         stream.flush()
         os.fsync(stream.fileno())
@@ -128,7 +180,7 @@ def replace_text(path: Path, text: str, durable: bool) -> None:
     With `durable` it survives a power cut, without only the death of the process.
     """
     fresh = path.with_name(path.name + ".new")
-    with fresh.open("w", encoding="utf-8") as stream:
+    with _whole(fresh), fresh.open("w", encoding="utf-8") as stream:
         stream.write(text)
         if durable:
             stream.flush()
@@ -150,22 +202,42 @@ def digest(path: Path, progress: Callable[[int], object] | None = None) -> str:
     return found.hexdigest()
 
 
-def copy_durably(source: Path, target: Path) -> str:
-    """Copy content and times, flush, read back and compare; returns the SHA-256 in hex.
+def copy_durably(source: Path, target: Path, expected: Identity | None = None) -> str:
+    """Copy content, mode and times, flush, read back and compare; returns the SHA-256 in hex.
 
-    Raises OSError(EIO) when what was read back differs.
+    Raises OSError(EIO) when what was read back differs, FileNotFoundError when the file
+    that lies at `source` is not the `expected` one, OSError when it is no regular file.
+    What was not copied as a whole is removed.
     """
-    expected = hashlib.sha256()
-    with source.open("rb") as reader, target.open("wb") as writer:
-        while chunk := reader.read(_COPY_CHUNK):
-            expected.update(chunk)
-            writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
-    shutil.copystat(source, target)
-    if digest(target) != expected.hexdigest():
-        raise OSError(errno.EIO, "the copy differs from the original", str(target))
-    return expected.hexdigest()
+    content = hashlib.sha256()
+    with _whole(target):
+        with open_itself(source) as reader, target.open("wb") as writer:
+            found = os.fstat(reader.fileno())
+            if expected is not None and Identity.of(found) != expected:
+                raise FileNotFoundError(errno.ENOENT, "another file lies there now", str(source))
+            while chunk := reader.read(_COPY_CHUNK):
+                content.update(chunk)
+                writer.write(chunk)
+            writer.flush()
+            os.fsync(writer.fileno())
+            os.fchmod(writer.fileno(), stat.S_IMODE(found.st_mode) & 0o777)
+            os.utime(writer.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+        if digest(target) != content.hexdigest():
+            raise OSError(errno.EIO, "the copy differs from the original", str(target))
+    return content.hexdigest()
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """A file that is written in this block is complete after it, or gone."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = os.fspath(path)  # a full disk is told by write(2), which has none
+        raise
 
 
 def open_for_writing_elsewhere(path: Path) -> bool | None:

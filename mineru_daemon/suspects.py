@@ -6,6 +6,7 @@ a file that crashes the check would be met again after every restart.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -23,22 +24,25 @@ class CheckJournal:
         interrupted = _read_json(self._current)
         for key in interrupted:
             self._suspects[key] = self._suspects.get(key, 0) + 1
-            self._keep()
-        self._current.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a full disk is no reason not to start
+            if interrupted:
+                self._keep()
+            self._current.unlink(missing_ok=True)
 
     def deaths(self, file: Identity) -> int:
         """How often looking into this file has ended the process."""
         return self._suspects.get(_key(file), 0)
 
     def begin(self, file: Identity) -> None:
-        """About to look into the file."""
+        """About to look into the file. Raises OSError."""
         self._current.write_text(json.dumps({_key(file): 1}))
 
     def end(self, file: Identity) -> None:
-        """The process survived it."""
-        self._current.unlink(missing_ok=True)
-        if self._suspects.pop(_key(file), None) is not None:
-            self._keep()
+        """The process survived it. A disk that refuses costs the file an attempt at most."""
+        with contextlib.suppress(OSError):
+            self._current.unlink(missing_ok=True)
+            if self._suspects.pop(_key(file), None) is not None:
+                self._keep()
 
     def _keep(self) -> None:
         replace_text(self._suspects_file, json.dumps(self._suspects), durable=False)

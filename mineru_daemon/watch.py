@@ -7,8 +7,8 @@ says nothing and looks alive, so the folder's identity is compared at every `ens
 
 from __future__ import annotations
 
+import errno
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -27,6 +27,8 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 from watchdog.observers.polling import PollingObserver
+
+from mineru_daemon.folders import lies_on, mount_points
 
 Hint = Callable[[str | None], None]
 """Called with a path that may have changed, or None when the folder is to be listed."""
@@ -57,22 +59,13 @@ _log = structlog.get_logger()
 def file_system_type(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
     """Type of the file system that `path` lies on, '' if it cannot be told.
 
-    Source: proc_pid_mountinfo(5); the last mount on the longest mount point wins.
+    The last mount on the longest mount point wins.
     """
     real = os.path.realpath(path)
     best, kind = -1, ""
-    try:
-        lines = mountinfo.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return ""
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        fields, types = left.split(), right.split()
-        if len(fields) < 5 or not types:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= best:
-            best, kind = len(point), types[0]
+    for point, file_system in mount_points(mountinfo):
+        if lies_on(real, point) and len(point) >= best:
+            best, kind = len(point), file_system
     return kind
 
 
@@ -111,7 +104,9 @@ class Watcher:
             stat = self._inbox.stat()
             root = (stat.st_dev, stat.st_ino)
             if not self._inbox.is_dir():
-                raise NotADirectoryError(f"{self._inbox} is not a folder")
+                raise NotADirectoryError(
+                    errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._inbox)
+                )
         except OSError:
             self.stop()
             raise

@@ -14,8 +14,9 @@ from PIL import Image
 
 from mineru_daemon import inbox as module
 from mineru_daemon.documents import may_be_continued
-from mineru_daemon.inbox import Inbox, ignore_pattern
+from mineru_daemon.inbox import Inbox
 from mineru_daemon.jobs import Job
+from mineru_daemon.listing import ignore_pattern
 from mineru_daemon.samples import paths
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
@@ -250,7 +251,7 @@ def test_a_backlog_beyond_the_window_is_served_in_order_to_its_end(desk, monkeyp
 def test_a_flood_of_events_does_not_make_listings_follow_each_other(desk, monkeypatch):
     one = desk()
     listings = []
-    monkeypatch.setattr(one.inbox, "_files", lambda _folder: iter(slow_listing()))
+    monkeypatch.setattr(one.inbox._listing, "files", lambda _tick: iter(slow_listing()))
 
     def slow_listing():
         listings.append(1)
