@@ -374,6 +374,14 @@ class Spool:
         self._open.discard(job.id)
         return False
 
+    def gives(self, job: Job) -> bool:
+        """Whether the disk gives what lies beside a document: then it is the document's fault
+        that it is not given."""
+        try:
+            return self.complete(job) and Job.load(job.folder) is not None
+        except OSError:
+            return False
+
     def _check_spool(self) -> None:
         """Raises OSError while another folder lies where the locked one was."""
         if not self.places.same("spool"):
@@ -464,7 +472,7 @@ class Spool:
         self,
         job: Job,
         outcome: Outcome,
-        outputs: Mapping[str, Callable[[IO[str]], object]],
+        outputs: Mapping[str, Callable[[IO[str]], object] | Path],
         sha256: str | None,
     ) -> Commit:
         """Write the results under hidden names; returns what is to be decided."""

@@ -168,7 +168,7 @@ def write_durably(path: Path, write: Callable[[IO[str]], object]) -> None:
 
 def write_bytes_durably(path: Path, content: bytes) -> None:
     """Write a file of bytes, over what may lie there of an earlier try, and flush it."""
-    with path.open("wb") as stream:
+    with _whole(path), path.open("wb") as stream:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())

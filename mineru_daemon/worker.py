@@ -37,15 +37,12 @@ from mineru_daemon.results import ErrorInfo, PageResult, Source
 from mineru_daemon.settings import Settings
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
-from mineru_daemon.storage import digest
+from mineru_daemon.storage import RETRY_SECONDS, digest
 
 _OPEN = "open"
 
 PAGES_GIVEN_UP = 3
 """A document with this many pages that end the process is set aside as a whole."""
-
-RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses while a disk refuses; the last one is repeated."""
 
 READ_TRIES = 5
 """A document that a disk does not give is set aside after so many tries, lest it hold up
@@ -73,6 +70,8 @@ class Worker:
         self.before_page: Callable[[], None] = lambda: None
         """Called before each page; it may raise CancelledError."""
         self._queue: queue.Queue[Job | None] = queue.Queue()
+        self._unsaved: tuple[str, PageResult] | None = None
+        """A page that was read and that no disk would take: job and result."""
         self._stop_at: float | None = None
         self._stopping = threading.Event()
 
@@ -118,14 +117,19 @@ class Worker:
                     return
                 except CancelledError:
                     job.forgive()
-                    job.save()
+                    try:
+                        job.save()
+                    except OSError as error:
+                        # The pages are kept all the same; this stop counts as an attempt.
+                        _log.warning("checkpoint-refused", error=self._told(error))
+                        return
                     _log.info("checkpointed")
                     return
                 except (OSError, StorageError) as error:
                     job.forgive()
                     tries += 1
                     unreadable = isinstance(error, StorageError)
-                    if unreadable and tries >= READ_TRIES:
+                    if unreadable and tries >= READ_TRIES and self._spool.gives(job):
                         job.refuse(ErrorInfo(code=StorageError.code, message=str(error)))
                     self._pause(job, error, tries)
                 except Exception as error:
@@ -141,10 +145,14 @@ class Worker:
     def _pause(self, job: Job, error: Exception, tries: int) -> None:
         """Say what is wrong, and wait a little longer each time."""
         pause = RETRY_SECONDS[min(tries, len(RETRY_SECONDS)) - 1]
-        self._status.trouble("worker", f"{printable(job.name)} waits: {error}")
-        _log.error("storage", error=str(error), retry_seconds=pause)
+        told = self._told(error)
+        self._status.trouble("worker", f"{printable(job.name)} waits: {told}")
+        _log.error("storage", error=told, retry_seconds=pause)
         self._status.rest("worker")
         self._stopping.wait(pause)
+
+    def _told(self, error: Exception) -> str:
+        return self._spool.places.told(error) if isinstance(error, OSError) else str(error)
 
     def _process(self, job: Job) -> None:
         began = time.perf_counter()
@@ -200,12 +208,16 @@ class Worker:
                 page = failed_page(index, self._crashed(job, f"on page {index + 1}"))
             elif job.given_up >= PAGES_GIVEN_UP:
                 page = failed_page(index, self._crashed(job, "on earlier pages"))
+            elif self._unsaved is not None and self._unsaved[0] == job.id:
+                page = self._unsaved[1]  # the first one that is not kept
             else:
                 page = read_page(
                     self._engine, document, index, self._progress(), self._pictures_of(job)
                 )
             job.end(str(index))
+            self._unsaved = (job.id, page)
             job.pages.save(page)
+            self._unsaved = None
             seconds = time.perf_counter() - began
             self._status.page_done(seconds)
             _log.debug("page", page=index, seconds=round(seconds, 3))

@@ -18,12 +18,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from mineru_daemon import spool as spool_module
-from mineru_daemon import storage
 from mineru_daemon.bench import cases
 from mineru_daemon.engines.base import PageReading
 from mineru_daemon.inbox import Inbox
@@ -309,7 +308,7 @@ def _serve(house: House, fault: Fault | None) -> Report:
 def houses(base: Path, elsewhere: Path) -> Iterator[tuple[str, House]]:
     """Deliveries of different ways: what becomes of them, and what lies on another disk."""
     good, bad = cases.png("the delivered document"), cases.unsupported("the delivered document")
-    for apart, on_success, outcome in (
+    ways: tuple[tuple[str, Literal["move", "delete", "keep"], str], ...] = (
         ("nothing", "move", "success"),
         ("nothing", "move", "failed"),
         ("nothing", "delete", "success"),
@@ -317,8 +316,9 @@ def houses(base: Path, elsewhere: Path) -> Iterator[tuple[str, House]]:
         ("inbox", "move", "success"),
         ("done", "move", "success"),
         ("failed", "move", "failed"),
-    ):
-        folders = {
+    )
+    for apart, on_success, outcome in ways:
+        folders: dict[str, Any] = {
             name: (elsewhere if name == apart else base) / f"{apart}-{on_success}-{outcome}" / name
             for name in FOLDER_NAMES
         }
@@ -335,6 +335,3 @@ def houses(base: Path, elsewhere: Path) -> Iterator[tuple[str, House]]:
             f"{apart}-{on_success}-{outcome}",
             House(settings, good if outcome == "success" else bad, outcome),
         )
-
-
-__all__ = ["ERRORS", "Fault", "House", "Report", "houses", "serve", "storage"]

@@ -1,0 +1,86 @@
+"""Whatever a disk answers, at whatever step: nothing is lost or doubled, and it goes on.
+
+Errors are put in the place of the kernel's answers, for one file operation after the
+other; what real full and read-only file systems do is in test_mounts.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fault_injection import ERRORS, Fault, House, houses, serve
+
+from mineru_daemon.settings import FOLDER_NAMES
+
+WAYS = [name for name, _ in houses(Path("/a"), Path("/b"))]
+
+REFUSALS_PER_SECOND = 25
+"""What is tried while a disk refuses: some operations, a few times a minute."""
+
+
+@pytest.fixture
+def house(request, tmp_path):
+    """In memory: thousands of small steps on a disk would take minutes."""
+    try:
+        memory = Path(tempfile.mkdtemp(prefix="mineru-test-", dir="/dev/shm"))
+    except OSError as error:
+        pytest.skip(f"needs /dev/shm: {error}")
+    if memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs a second file system")
+    yield dict(houses(memory, tmp_path))[request.param]
+    shutil.rmtree(memory)
+
+
+def operations(house: House) -> int:
+    house.deliver()
+    report = serve(house, None)
+    assert report.wrong == []
+    assert report.operations > 60
+    return report.operations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("house", WAYS, indirect=True)
+def test_an_operation_that_fails_once_only_delays(house):
+    wrong, refused = [], 0
+    for at in range(operations(house)):
+        for number in (ERRORS[at % len(ERRORS)], ERRORS[(at + 2) % len(ERRORS)]):
+            house.deliver()
+            report = serve(house, Fault(number, at))
+            refused += report.refused
+            wrong += [f"{errno.errorcode[number]} at {at}: {what}" for what in report.wrong]
+    assert wrong == []
+    assert refused > 60
+    print(f"{refused} operations refused, {refused} files delivered, 0 lost, 0 doubled")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("house", WAYS, indirect=True)
+def test_a_folder_that_fails_for_long_is_waited_for_and_named(house):
+    """From any step on; the daemon waits, tries seldom, says why, and goes on by itself."""
+    wrong, met = [], Counter[str]()
+    every = 9
+    combinations = [(number, name) for number in ERRORS for name in FOLDER_NAMES]
+    for at in range(0, operations(house), every):
+        for number, name in combinations[at // every % 2 :: 2]:
+            house.deliver()
+            report = serve(house, Fault(number, at, rests=4, folder=name))
+            where = f"{errno.errorcode[number]} in {name} at {at}"
+            wrong += [f"{where}: {what}" for what in report.wrong]
+            if report.refused:
+                met[name] += 1
+                folder = f"{name} {getattr(house.settings, name)}"
+                said = " ".join(report.troubles)
+                if folder not in said or os.strerror(number) not in said:
+                    wrong.append(f"{where}: said {report.troubles}")
+                if report.refused > REFUSALS_PER_SECOND * max(report.waited, 4):
+                    wrong.append(f"{where}: {report.refused} refusals in {report.waited} s")
+    assert wrong == []
+    assert len(met) >= 3
+    print(f"{met.total()} files delivered under faults, 0 lost, 0 doubled; {dict(met)}")
