@@ -18,7 +18,7 @@ from types import FrameType
 
 import structlog
 
-from mineru_daemon import log
+from mineru_daemon import log, priority
 from mineru_daemon.configuration import merge_reloadable
 from mineru_daemon.engines import select
 from mineru_daemon.engines.keeper import EngineKeeper
@@ -71,6 +71,8 @@ class Daemon:
     def _serve(self, spool: Spool) -> int:
         settings = self._settings
         self._say("starting")
+        if refused := priority.apply(settings.priority):
+            _log.warning("priority", advice=refused)
         left = spool.recover()
         engine = EngineKeeper(settings)
         began = time.perf_counter()

@@ -124,7 +124,15 @@ class Settings(BaseSettings):
     )
 
     queue_depth: Annotated[int, Field(ge=1, le=1000)] = _setting(
-        3, "Files claimed and waiting at most; all others wait in the inbox.", "files"
+        3,
+        "Files claimed at most, besides the one whose page is read; all others wait in the inbox.",
+        "files",
+    )
+    scheduling: Literal["fair", "fifo"] = _setting(
+        "fair",
+        "Which of the claimed files has its next page read: fair gives each a page in turn, so "
+        "that a screenshot does not wait for a book; fifo reads one file to its end first.",
+        reload=True,
     )
     rate_limit: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _setting(
         0.0,
@@ -219,6 +227,28 @@ class Settings(BaseSettings):
     )
     spinning: bool = _setting(
         False, "Threads spin while they wait: a little faster, at the cost of idle CPU."
+    )
+
+    cpu_budget: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = _setting(
+        0.0,
+        "Mean share of its CPUs that the daemon keeps to, by resting between pages and lines: "
+        "with 0.5 and two CPUs, one CPU second in each second. Its CPUs are the least of "
+        "intra_op_num_threads, affinity and quota. Ten quiet seconds may be made up for. "
+        "0 and 1 are off.",
+        reload=True,
+    )
+    pressure_limit: Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)] = _setting(
+        0.0,
+        "A page is put off, for 30 seconds at most, while others wait for a CPU in more of the "
+        "time than this (/proc/pressure/cpu). 0 is off.",
+        "percent",
+        reload=True,
+    )
+    priority: Literal["normal", "low", "idle"] = _setting(
+        "normal",
+        "Place behind other processes: low is a nice value of 10 and SCHED_BATCH, idle is "
+        "SCHED_IDLE, normal leaves it as it was started. The unit's sandbox refuses a change; "
+        "set Nice= and CPUSchedulingPolicy= there.",
     )
 
     formats: Formats = _setting(

@@ -46,6 +46,7 @@ class Status:
             "settling": 0,
             "queued": 0,
             "current": None,
+            "resting": None,
             "claimed": 0,
             "success": 0,
             "partial": 0,
@@ -158,6 +159,8 @@ class Status:
             parts.append(f"reading {current['file']}")
             if current["page"] is not None and current["pages"]:
                 parts[-1] += f" (page {current['page'] + 1} of {current['pages']})"
+        if resting := state["resting"]:
+            parts.append(f"resting for {resting}")
         parts.append(f"{state['inbox_files']} in the inbox, {state['queued']} queued")
         parts.append(
             f"{state['success']} read, {state['partial']} in part, {state['failed']} failed"
@@ -221,6 +224,8 @@ def describe(state: dict[str, Any] | None, spool: Path) -> str:
         if current["page"] is not None:
             page = f", page {current['page'] + 1} of {current['pages']}"
         lines.append(f"Reading    {current['file']}{page}")
+    if resting := state.get("resting"):
+        lines.append(f"Resting    for {resting}")
     mean = state["mean_page_seconds"]
     lines += [
         f"Read       {state['success']} files, {state['partial']} in part, "

@@ -1,48 +1,36 @@
-"""Turns claimed jobs into results: one job, one page at a time.
+"""The loop that turns claimed jobs into results: one engine, one page at a time.
 
-Work done is kept page by page, so that a job goes on where a kill or a stop cut it. A
-page that ends the process is given up after `max_attempts`, the rest is still read.
+Takes jobs from the queue, gives each its turns, and tries again where a disk refuses. What
+is done in a turn is told in `serving`, whose turn it is in `scheduling`.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
 import queue
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import structlog
 
-from mineru_daemon.documents import Document, open_document
-from mineru_daemon.engines.base import Engine, Progress
-from mineru_daemon.errors import CancelledError, CrashedError, DocumentError, StorageError
-from mineru_daemon.furniture import across_pages
+from mineru_daemon.engines.base import Engine
+from mineru_daemon.errors import CancelledError, StorageError
 from mineru_daemon.jobs import Job
 from mineru_daemon.log import printable
-from mineru_daemon.reading import (
-    failed_page,
-    head,
-    limits_of,
-    outcome_of,
-    read_page,
-    source_of,
-    summed,
-    unexpected,
-    writers,
-)
-from mineru_daemon.results import ErrorInfo, PageResult, Source
+from mineru_daemon.pacing import Pacer
+from mineru_daemon.reading import unexpected
+from mineru_daemon.results import ErrorInfo
+from mineru_daemon.scheduling import Rotation
+from mineru_daemon.serving import Means, Serving
 from mineru_daemon.settings import Settings
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
-from mineru_daemon.storage import RETRY_SECONDS, digest
+from mineru_daemon.storage import RETRY_SECONDS
 
-_OPEN = "open"
-
-PAGES_GIVEN_UP = 3
-"""A document with this many pages that end the process is set aside as a whole."""
+OPEN_DOCUMENTS = 2
+"""At the same time. A book and a screenshot in turn are opened once each; of more jobs, all
+but one are opened anew for each page, which takes milliseconds, and memory stays as it is."""
 
 READ_TRIES = 5
 """A document that a disk does not give is set aside after so many tries, lest it hold up
@@ -64,27 +52,38 @@ class Worker:
         self.settings = settings
         self._spool = spool
         self._status = status
-        self._engine = engine
         self.on_room: Callable[[], None] = lambda: None
-        """Called when a waiting job was taken from the queue."""
+        """Called when another job may be offered."""
         self.before_page: Callable[[], None] = lambda: None
         """Called before each page; it may raise CancelledError."""
         self._queue: queue.Queue[Job | None] = queue.Queue()
-        self._unsaved: tuple[str, PageResult] | None = None
-        """A page that was read and that no disk would take: job and result."""
+        self._rotation: Rotation[Serving] = Rotation()
+        self._claimed = 0
+        """Jobs that were offered and are not done."""
+        self._count_lock = threading.Lock()
         self._stop_at: float | None = None
         self._stopping = threading.Event()
+        self._pacer = Pacer(lambda: self.settings, status, self._stopping)
+        self._means = Means(
+            settings=lambda: self.settings,
+            spool=spool,
+            status=status,
+            engine=engine,
+            pacer=self._pacer,
+            progress=self._progress,
+            go_on=self._go_on,
+        )
 
     # --- from other threads --------------------------------------------------
 
     def has_room(self) -> bool:
         """Whether another claimed job may be offered."""
-        return self._queue.qsize() < self.settings.queue_depth
+        return self._waiting() < self.settings.queue_depth
 
     def offer(self, job: Job) -> None:
         """Put a claimed job behind the others. Who claims sees to `has_room` first."""
+        self._count(+1)
         self._queue.put(job)
-        self._status.set(queued=self._queue.qsize())
 
     def stop(self, grace: float) -> None:
         """Stop after the current page, or within `grace` seconds in the midst of it."""
@@ -96,25 +95,62 @@ class Worker:
 
     def run(self) -> None:
         """Serve until `stop`."""
-        while not self._stopping.is_set():
-            job = self._queue.get()
-            self._status.set(queued=self._queue.qsize())
-            if job is None or self._stopping.is_set():
-                return
-            self.on_room()
-            self._serve(job)
-            self._status.rest("worker")
+        while self._take_up():
+            serving = self._rotation.next()
+            self._make_room_for(serving)
+            done = self._serve(serving)
+            self._rotation.turn_over(done=done)
+            if done:
+                self._count(-1)
+                self.on_room()
+            if not self._rotation:
+                self._status.rest("worker")
+        for left in self._rotation:
+            left.park()
+            with contextlib.suppress(OSError):
+                left.job.save()
+            _log.info("checkpointed", job=left.job.id, file=left.job.path)
 
-    def _serve(self, job: Job) -> None:
-        """See one job through; whatever a disk does, it is tried until it works."""
+    def _take_up(self) -> bool:
+        """Take waiting jobs into work, and wait for one if there is none; False at a stop."""
+        while not self._stopping.is_set() and self._rotation.room(self.settings.scheduling):
+            try:
+                job = self._queue.get(block=not self._rotation)
+            except queue.Empty:
+                break
+            if job is None:
+                return False
+            self._rotation.add(Serving(job, self._means))
+            self._count(0)
+            self.on_room()
+        return not self._stopping.is_set()
+
+    def _make_room_for(self, serving: Serving) -> None:
+        """Close the document that is opened again most easily, if too many would be open."""
+        others = [one for one in self._rotation if one is not serving and one.open_pages]
+        if len(others) >= OPEN_DOCUMENTS:
+            min(others, key=lambda one: one.open_pages).park()
+
+    def _waiting(self) -> int:
+        """Jobs that were offered, but for the one whose page is read."""
+        return self._claimed - bool(self._rotation)
+
+    def _count(self, change: int) -> None:
+        with self._count_lock:
+            self._claimed += change
+        self._status.set(queued=self._waiting())
+
+    def _serve(self, serving: Serving) -> bool:
+        """Give a job its turn, which is tried until the disk allows it; True if it is done."""
+        job = serving.job
         tries = 0
         with structlog.contextvars.bound_contextvars(job=job.id, file=job.path):
             while not self._stopping.is_set():
                 self._status.beat("worker")
                 try:
-                    self._process(job)
+                    done = serving.turn()
                     self._status.trouble("worker", None)
-                    return
+                    return done
                 except CancelledError:
                     job.forgive()
                     try:
@@ -122,9 +158,9 @@ class Worker:
                     except OSError as error:
                         # The pages are kept all the same; this stop counts as an attempt.
                         _log.warning("checkpoint-refused", error=self._told(error))
-                        return
+                        return True
                     _log.info("checkpointed")
-                    return
+                    return True
                 except (OSError, StorageError) as error:
                     job.forgive()
                     tries += 1
@@ -139,8 +175,9 @@ class Worker:
                         # next start; the files behind it are served.
                         what = f"{printable(job.name)} could not be finished and stays in the spool"
                         self._status.trouble(job.id, f"{what}: {error}; see the log")
-                        return
+                        return True
                     job.refuse(unexpected(printable(job.name), error))
+        return True
 
     def _pause(self, job: Job, error: Exception, tries: int) -> None:
         """Say what is wrong, and wait a little longer each time."""
@@ -154,143 +191,15 @@ class Worker:
     def _told(self, error: Exception) -> str:
         return self._spool.places.told(error) if isinstance(error, OSError) else str(error)
 
-    def _process(self, job: Job) -> None:
-        began = time.perf_counter()
-        if job.commit is not None:
-            self._log_done(job, self._spool.finish(job), began)
-            return
-        if not self._spool.complete(job):
-            _log.error("document-gone", advice="somebody removed it from the spool")
-            return
-        self._status.working_on(job.path, None, None)
-        if job.reason is not None:
-            self._set_aside(job, ErrorInfo(**job.reason), None, began)
-            return
-        if job.begin(_OPEN) > self.settings.max_attempts:
-            self._set_aside(job, self._crashed(job, "while it was opened"), None, began)
-            return
-        try:
-            sha256 = digest(job.document)
-        except OSError as error:
-            raise StorageError(
-                f"{printable(job.name)} cannot be read: {error.strerror}; see to its disk or mode."
-            ) from error
-        try:
-            with open_document(
-                job.document, limits_of(self.settings), self.settings.pdf_dpi
-            ) as document:
-                job.end(_OPEN)
-                source = source_of(
-                    job.document, job.subfolder, sha256, document.media_type, document.page_count
-                )
-                self._read_pages(job, document)
-        except DocumentError as error:
-            self._set_aside(job, ErrorInfo(code=error.code, message=str(error)), sha256, began)
-            return
-        self._commit(job, source, began)
+    # --- what is called while a page is read ---------------------------------
 
-    def _crashed(self, job: Job, when: str) -> ErrorInfo:
-        return ErrorInfo(
-            code=CrashedError.code,
-            message=f"{printable(job.name)} ended the process again and again {when}; "
-            "it is damaged, or an attack.",
-        )
+    def _go_on(self) -> None:
+        if self._stopping.is_set():
+            raise CancelledError("The daemon is stopping.")
+        self.before_page()
 
-    def _read_pages(self, job: Job, document: Document) -> None:
-        for index in range(document.page_count):
-            if job.pages.load(index) is not None:
-                continue
-            self._status.working_on(job.path, index, document.page_count)
-            self.before_page()
-            began = time.perf_counter()
-            if job.begin(str(index)) > self.settings.max_attempts:
-                job.given_up += 1
-                page = failed_page(index, self._crashed(job, f"on page {index + 1}"))
-            elif job.given_up >= PAGES_GIVEN_UP:
-                page = failed_page(index, self._crashed(job, "on earlier pages"))
-            elif self._unsaved is not None and self._unsaved[0] == job.id:
-                page = self._unsaved[1]  # the first one that is not kept
-            else:
-                page = read_page(
-                    self._engine, document, index, self._progress(), self._pictures_of(job)
-                )
-            job.end(str(index))
-            self._unsaved = (job.id, page)
-            job.pages.save(page)
-            self._unsaved = None
-            seconds = time.perf_counter() - began
-            self._status.page_done(seconds)
-            _log.debug("page", page=index, seconds=round(seconds, 3))
-            if self._stopping.is_set() and index + 1 < document.page_count:
-                raise CancelledError("The daemon is stopping.")
-
-    def _pictures_of(self, job: Job) -> Path | None:
-        """Where pictures of a job's pages are kept, if they are asked for."""
-        return job.pages.pictures if "content_list" in self.settings.formats else None
-
-    def _progress(self) -> Progress:
-        def progress(_stage: str) -> None:
-            self._status.beat("worker")
-            if self._stop_at is not None and time.monotonic() > self._stop_at:
-                raise CancelledError("The daemon is stopping.")
-
-        return progress
-
-    # --- results -------------------------------------------------------------
-
-    def _commit(self, job: Job, source: Source, began: float) -> None:
-        assert source.pages is not None
-        page_count = source.pages
-
-        def pages() -> Iterable[PageResult]:
-            for page in job.pages.all(page_count):
-                self._status.beat("worker")
-                yield page
-
-        timings: defaultdict[str, float] = defaultdict(float)
-        errors = []
-        for page in pages():
-            summed(timings, page.timings)
-            errors += [page.error] if page.error else []
-        outcome, error = outcome_of(job.name, errors, page_count)
-        outputs = writers(
-            head(job.id, outcome, error, source, self._engine.info),
-            across_pages(pages),
-            lambda: dict(timings) | {"total": time.perf_counter() - began},
-            self.settings.formats if outcome != "failed" else ["json"],
-            self._pictures_of(job),
-        )
-        results = self._spool.commit(job, outcome, outputs, source.sha256)
-        self._log_done(job, results, began, error, page_count)
-
-    def _set_aside(self, job: Job, error: ErrorInfo, sha256: str | None, began: float) -> None:
-        """Commit a failure: the original goes to `failed` beside its reason."""
-        source = source_of(job.document, job.subfolder, sha256, None, None)
-        outputs = writers(
-            head(job.id, "failed", error, source, None),
-            lambda: (),
-            lambda: {"total": time.perf_counter() - began},
-            ["json"],
-        )
-        self._log_done(job, self._spool.commit(job, "failed", outputs, sha256), began, error)
-
-    def _log_done(
-        self,
-        job: Job,
-        results: list[Path],
-        began: float,
-        error: ErrorInfo | None = None,
-        pages: int | None = None,
-    ) -> None:
-        assert job.commit
-        seconds = round(time.perf_counter() - began, 3)
-        reason = error.message if error else None
-        self._status.file_done(job.commit.outcome, job.path, reason)
-        log = _log.warning if job.commit.outcome == "failed" else _log.info
-        log(
-            job.commit.outcome,
-            result=os.fspath(results[-1]) if results else None,
-            pages=pages,
-            seconds=seconds,
-            reason=reason,
-        )
+    def _progress(self, _stage: str) -> None:
+        self._status.beat("worker")
+        self._pacer.within_page()
+        if self._stop_at is not None and time.monotonic() > self._stop_at:
+            raise CancelledError("The daemon is stopping.")

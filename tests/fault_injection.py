@@ -29,6 +29,7 @@ from mineru_daemon.inbox import Inbox
 from mineru_daemon.jobs import Job
 from mineru_daemon.ledger import Ledger
 from mineru_daemon.results import EngineInfo
+from mineru_daemon.serving import Serving
 from mineru_daemon.settings import FOLDER_NAMES, Settings
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
@@ -289,7 +290,9 @@ def _serve(house: House, fault: Fault | None) -> Report:
             wait = inbox.step(now)
             while jobs:
                 job = jobs.pop(0)
-                worker._serve(job)
+                serving = Serving(job, worker._means)
+                while not worker._serve(serving):
+                    pass
                 disk.on = True
             disk.on = False
             said = "; ".join(status.troubles().values())

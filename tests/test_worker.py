@@ -6,10 +6,13 @@ worker makes of an engine's answers, errors and deaths.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import os
 import threading
 import time
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -20,6 +23,7 @@ from mineru_daemon.engines.base import PageReading
 from mineru_daemon.errors import CancelledError, EngineError
 from mineru_daemon.results import Block, EngineInfo, ErrorInfo
 from mineru_daemon.samples import paths
+from mineru_daemon.serving import Serving
 from mineru_daemon.spool import Spool
 from mineru_daemon.status import Status
 from mineru_daemon.storage import identity
@@ -81,6 +85,13 @@ class Bench:
         self.worker.stop(5)
         thread.join(20)
         assert not thread.is_alive()
+
+    def serve_here(self, job):
+        """Give a job all its turns, in this thread, until it needs no other."""
+        serving = Serving(job, self.worker._means)
+        while not self.worker._serve(serving):
+            pass
+        serving.park()
 
     def result(self, name, folder="outbox"):
         document = json.loads((getattr(self.settings, folder) / f"{name}.json").read_text("utf-8"))
@@ -158,7 +169,7 @@ def test_pages_read_before_a_kill_are_not_read_again(bench):
             raise CancelledError("stop")
 
     bench.engine.before = stop
-    bench.worker._serve(job)
+    bench.serve_here(job)
     assert bench.engine.read_pages == [0]
     bench.engine.before = lambda _index: None
     (again,) = bench.spool.recover()
@@ -217,7 +228,7 @@ def test_a_stop_is_not_held_against_the_file(bench):
 
     bench.engine.before = stop
     for _ in range(5):
-        bench.worker._serve(job)
+        bench.serve_here(job)
         (job,) = bench.spool.recover()
     assert job.attempts == {}
 
@@ -225,7 +236,7 @@ def test_a_stop_is_not_held_against_the_file(bench):
 def test_a_stop_ends_the_work_after_the_current_page(bench):
     job = bench.claim(PDF)
     bench.engine.before = lambda _index: bench.worker.stop(60)
-    bench.worker._serve(job)
+    bench.serve_here(job)
     assert bench.engine.read_pages == [0]
     assert bench.spool.recover()[0].pages.load(0) is not None
 
@@ -234,7 +245,7 @@ def test_a_stop_gives_a_page_up_when_its_grace_is_over(bench):
     job = bench.claim(PNG)
     bench.worker.stop(-1)
     bench.worker._stopping.clear()
-    bench.worker._serve(job)
+    bench.serve_here(job)
     assert bench.engine.read_pages == []
     assert len(bench.spool.recover()) == 1
 
@@ -265,7 +276,7 @@ def test_a_document_that_the_disk_does_not_give_is_set_aside(bench, monkeypatch)
     def refuse(_path):
         raise OSError(errno.EIO, "bad sector")
 
-    monkeypatch.setattr("mineru_daemon.worker.digest", refuse)
+    monkeypatch.setattr("mineru_daemon.serving.digest", refuse)
     bench.serve(bench.claim(PNG))
     result = bench.result(PNG.name, "failed")
     assert result["error"]["code"] == "storage"
@@ -282,7 +293,7 @@ def test_a_job_that_cannot_even_be_set_aside_stays_and_the_next_is_served(bench,
 
     monkeypatch.setattr(Spool, "commit", fail_for_one)
     bad = bench.claim(PNG, "bad.png")
-    bench.worker._serve(bad)
+    bench.serve_here(bad)
     assert "a bug in the commit" in bench.status.troubles()[bad.id]
     bench.serve(bench.claim(PNG, "good.png"))
     assert bench.result("good.png")["status"] == "success"
@@ -290,8 +301,6 @@ def test_a_job_that_cannot_even_be_set_aside_stays_and_the_next_is_served(bench,
 
 
 def test_names_that_are_no_utf8_stand_in_the_result_as_bytes_too(bench):
-    import os
-
     name = os.fsdecode(b"caf\xe9.png")
     bench.serve(bench.claim(PNG, name))
     source = bench.result(name)["source"]
@@ -386,3 +395,162 @@ def test_room_is_bounded_by_the_queues_depth(bench):
         assert bench.worker.has_room()
         bench.worker.offer(bench.claim(PNG, f"{number}.png"))
     assert not bench.worker.has_room()
+
+
+# --- several jobs at once ----------------------------------------------------
+
+
+def pages_of(bench):
+    """Whose pages were read, in this order: file and page of each."""
+    read = []
+
+    def note(index):
+        read.append((bench.status.snapshot()["current"]["file"], index))
+
+    bench.engine.before = note
+    return read
+
+
+def tiff(path, pages):
+    images = [Image.new("L", (20 + number, 20)) for number in range(pages)]
+    images[0].save(path, save_all=True, append_images=images[1:])
+    return path
+
+
+def test_a_book_in_front_of_a_screenshot_does_not_keep_it_waiting(bench, tmp_path):
+    book = bench.claim(tiff(tmp_path / "book.tif", 5))
+    read = pages_of(bench)
+    bench.serve(book, bench.claim(PNG, "shot.png"), bench.claim(PDF, "letter.pdf"))
+    assert read == [
+        ("book.tif", 0), ("shot.png", 0), ("letter.pdf", 0), ("book.tif", 1), ("letter.pdf", 1),
+        ("book.tif", 2), ("book.tif", 3), ("book.tif", 4),
+    ]  # fmt: skip
+    assert [page["index"] for page in bench.result("book.tif")["pages"]] == [0, 1, 2, 3, 4]
+    assert len(bench.result("letter.pdf")["pages"]) == 2
+    assert bench.result("shot.png")["status"] == "success"
+
+
+def test_fifo_reads_one_file_to_its_end_first(make_settings, tmp_path):
+    settings = make_settings(scheduling="fifo")
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+        read = pages_of(bench)
+        bench.serve(bench.claim(tiff(tmp_path / "book.tif", 3)), bench.claim(PNG, "shot.png"))
+    assert read == [("book.tif", 0), ("book.tif", 1), ("book.tif", 2), ("shot.png", 0)]
+
+
+def test_a_job_that_comes_while_others_are_read_gets_the_next_turn_but_one(bench, tmp_path):
+    book = bench.claim(tiff(tmp_path / "book.tif", 4))
+    late = bench.claim(PNG, "late.png")
+    read = []
+
+    def note(index):
+        read.append((bench.status.snapshot()["current"]["file"], index))
+        if len(read) == 2:
+            bench.worker.offer(late)
+
+    bench.engine.before = note
+    bench.worker.offer(book)
+    thread = threading.Thread(target=bench.worker.run)
+    thread.start()
+    while bench.status.snapshot()["success"] < 2:
+        assert thread.is_alive()
+        time.sleep(0.01)
+    bench.worker.stop(5)
+    thread.join(20)
+    assert read == [
+        ("book.tif", 0), ("book.tif", 1), ("book.tif", 2), ("late.png", 0), ("book.tif", 3)
+    ]  # fmt: skip
+
+
+def open_documents(spool):
+    found = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(descriptor))
+    return [path for path in found if path.startswith(str(spool)) and "/document/" in path]
+
+
+def test_however_many_jobs_take_turns_few_documents_are_open(bench):
+    opened = []
+    bench.engine.before = lambda _index: opened.append(
+        len(open_documents(bench.settings.spool / "jobs"))
+    )
+    jobs = [bench.claim(PDF, f"{number}.pdf") for number in range(3)]
+    bench.serve(*jobs)
+    assert len(opened) == 6
+    assert max(opened) == 2, "two stay open, so that a book and a screenshot are opened once"
+    assert open_documents(bench.settings.spool / "jobs") == []
+    for number in range(3):
+        assert len(bench.result(f"{number}.pdf")["pages"]) == 2
+
+
+def test_a_page_that_ended_the_process_is_held_against_its_own_job_only(bench):
+    first, second = bench.claim(PDF, "first.pdf"), bench.claim(PDF, "second.pdf")
+    for _ in range(3):
+        second.begin("1")  # and the process dies
+    bench.serve(*bench.spool.recover())
+    assert bench.result("first.pdf")["status"] == "success"
+    pages = bench.result("second.pdf")["pages"]
+    assert [page["error"] and page["error"]["code"] for page in pages] == [None, "crashed"]
+    assert first.attempts == {}
+
+
+def test_a_stop_keeps_the_pages_of_all_jobs_in_work(bench):
+    jobs = [bench.claim(PDF, f"{number}.pdf") for number in range(2)]
+
+    def stop_at_the_third(_index):
+        if len(bench.engine.read_pages) == 2:
+            bench.worker.stop(60)
+
+    bench.engine.before = stop_at_the_third
+    for job in jobs:
+        bench.worker.offer(job)
+    bench.worker.run()
+    # The page that was being read was the first one's last: its result is out.
+    assert len(bench.result("0.pdf")["pages"]) == 2
+    (left,) = bench.spool.recover()
+    assert [left.pages.load(index) is not None for index in range(2)] == [True, False]
+    assert left.attempts == {}
+
+
+def test_a_disk_that_loses_a_kept_page_has_it_read_again(bench):
+    def lose_the_first(index):
+        if index == 1 and bench.engine.read_pages == [0]:
+            (page,) = bench.settings.spool.glob("jobs/*/pages/000000.json")
+            page.unlink()
+
+    bench.engine.before = lose_the_first
+    bench.serve(bench.claim(PDF))
+    assert bench.engine.read_pages == [0, 1, 0]
+    assert len(bench.result(PDF.name)["pages"]) == 2
+
+
+def test_room_is_made_by_a_job_that_is_done_not_by_one_that_had_a_turn(bench, tmp_path):
+    rooms = []
+    bench.engine.before = lambda _index: rooms.append(bench.worker.has_room())
+    names = ("a.tif", "b.tif", "c.tif", "d.tif")
+    for name in names:
+        tiff(tmp_path / name, 2)
+    bench.serve(*(bench.claim(tmp_path / name) for name in names))
+    # Four are in work, which is one more than may wait, until the first is done.
+    assert rooms[:5] == [False] * 5
+    assert rooms[-1] is True
+
+
+def test_a_rest_stands_in_the_pages_timings(make_settings):
+    settings = make_settings(cpu_budget=0.01, intra_op_num_threads=1)
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+
+        def read(page, progress):
+            end = time.process_time() + 0.03
+            while time.process_time() < end:
+                pass
+            progress("second model")
+            return PageReading([], 1, 1, None)
+
+        bench.engine.read = read
+        bench.serve(bench.claim(PNG))
+    (page,) = bench.result(PNG.name)["pages"]
+    assert page["timings"]["rest"] > 0

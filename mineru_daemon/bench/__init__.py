@@ -47,9 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many times larger a few channels of each linear layer's input are; default 1",
     )
 
-    from mineru_daemon.bench import model
+    from mineru_daemon.bench import budget_kept, model, service
     from mineru_daemon.bench.accuracy import command as accuracy
 
+    service.add_arguments(
+        benchmark("service", service.run, "A stream of files through the daemon, and untuned.")
+    )
+    budget_kept.add_arguments(
+        benchmark("budget", budget_kept.run, "Whether a busy daemon keeps to cpu_budget.")
+    )
     accuracy.add_arguments(
         benchmark(
             "accuracy", accuracy.run, "What is read, and what it costs, beside other readers."

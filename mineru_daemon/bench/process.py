@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mineru_daemon import budget
 from mineru_daemon.errors import MineruError
 from mineru_daemon.settings import ENV_PREFIX, FOLDER_NAMES
 
@@ -22,8 +23,8 @@ START_SECONDS = 120.0
 class Served:
     """Folders below `base` and the daemon that serves them; may be started many times."""
 
-    def __init__(self, base: Path, *options: str) -> None:
-        """`options` are those of `mineru-daemon run`, after the folders."""
+    def __init__(self, base: Path, *options: str, module: str = "mineru_daemon") -> None:
+        """`options` are those of `mineru-daemon run`, after the folders; `module` runs it."""
         self.inbox, self.outbox, self.done, self.failed, self.spool = (
             base / name for name in FOLDER_NAMES
         )
@@ -32,7 +33,7 @@ class Served:
         config = base / "config.toml"
         config.touch()  # An empty one, lest the user's own is taken.
         folders = [f"--{name}={base / name}" for name in FOLDER_NAMES]
-        self._command = [sys.executable, "-m", "mineru_daemon", "run", f"--config={config}"]
+        self._command = [sys.executable, "-m", module, "run", f"--config={config}"]
         self._command += [*folders, "--log-format=json", *options]
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0
@@ -102,12 +103,18 @@ class Served:
     # --- what it costs -------------------------------------------------------
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its threads, user and system, to the nanosecond.
+        """Processor time of all its threads and children, user and system.
 
-        The clock of a process is named as clock_getcpuclockid(3) does it on Linux. The
-        ticks of /proc/PID/stat would miss an idle daemon's short looks altogether.
+        To the nanosecond but for children that have ended: the ticks of /proc/PID/stat would
+        miss an idle daemon's short looks altogether.
         """
-        return time.clock_gettime(~self.pid << 3 | 2)
+        living = [self.pid, *budget.descendants(self.pid)]
+        return sum(map(budget.process_seconds, living)) + self._ended_seconds()
+
+    def _ended_seconds(self) -> float:
+        """Of children that were waited for; fields 16 and 17 of proc_pid_stat(5)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
         """VmRSS in MiB."""

