@@ -16,6 +16,7 @@ from typing import Any, get_args
 from mineru_daemon import __version__, configuration, cpu, log
 from mineru_daemon.configuration import Loaded, toml_value
 from mineru_daemon.errors import EX_SOFTWARE, MineruError
+from mineru_daemon.printable import printable
 from mineru_daemon.settings import Settings
 
 EXIT_NOT_RUNNING = 3
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(options.command(options))
     except MineruError as error:
         for sentence in str(error).splitlines():
-            print(f"{log.mark('error')}mineru-daemon: {log.printable(sentence)}", file=sys.stderr)
+            print(f"{log.mark('error')}mineru-daemon: {printable(sentence)}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()

@@ -11,6 +11,7 @@ EX_USAGE = 64
 EX_DATAERR = 65
 EX_UNAVAILABLE = 69
 EX_SOFTWARE = 70
+EX_OSERR = 71
 EX_IOERR = 74
 EX_TEMPFAIL = 75
 EX_CONFIG = 78
@@ -79,6 +80,13 @@ class StorageError(MineruError):
     exit_code = EX_IOERR
 
 
+class StartError(MineruError, OSError):
+    """A process cannot be started: this machine's fault, not the document's."""
+
+    code = "start"
+    exit_code = EX_OSERR
+
+
 class DocumentError(MineruError):
     """A file, or a page of it, cannot be read. Final: trying again does not help."""
 
@@ -116,7 +124,25 @@ class LimitError(DocumentError):
     code = "too-large"
 
 
+class MemoryLimitError(LimitError):
+    """Reading the file takes more memory than the limits allow."""
+
+    code = "memory"
+
+
+class SlowError(LimitError):
+    """Reading the file takes longer than the limits allow."""
+
+    code = "too-slow"
+
+
 class CrashedError(DocumentError):
-    """Reading the file ended the process again and again."""
+    """Reading the file ended the process that did it."""
 
     code = "crashed"
+
+
+class HungError(CrashedError):
+    """Reading the file came to no end, and the process that did it was ended."""
+
+    code = "hung"

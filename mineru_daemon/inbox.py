@@ -23,7 +23,7 @@ from mineru_daemon import documents
 from mineru_daemon.errors import CrashedError, EmptyError, IncompleteError
 from mineru_daemon.jobs import Job
 from mineru_daemon.listing import Listing
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.rate import RateLimiter
 from mineru_daemon.reading import limits_of
 from mineru_daemon.results import ErrorInfo

@@ -12,31 +12,17 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import unicodedata
 from collections.abc import MutableMapping
 from typing import Any, Literal
 
 import structlog
 
+from mineru_daemon.printable import printable
+
 Level = Literal["debug", "info", "warning", "error"]
 
 PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 """Of syslog, as sd-daemon(3) has them before a line."""
-
-_UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp", "Co", "Cn"})
-"""Control, format (bidirectional overrides among them), surrogates, line separators."""
-
-
-def printable(text: str) -> str:
-    """`text` with every character that could disturb a log or a terminal escaped."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(
-        char.encode("unicode_escape").decode("ascii")
-        if unicodedata.category(char) in _UNSAFE_CATEGORIES
-        else char
-        for char in text
-    )
 
 
 def _escape_values(

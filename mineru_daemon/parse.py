@@ -16,17 +16,18 @@ from typing import IO
 from tqdm import tqdm
 
 from mineru_daemon import markdown
-from mineru_daemon.documents import open_document
+from mineru_daemon.documents.reader import Reader
 from mineru_daemon.engines import select
 from mineru_daemon.engines.base import Engine
 from mineru_daemon.errors import EX_USAGE, MineruError
 from mineru_daemon.furniture import across_pages
 from mineru_daemon.jobs import Outcome, PageStore
 from mineru_daemon.listing import ignore_pattern
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.reading import (
     head,
     limits_of,
+    out_of_time,
     outcome_of,
     read_page,
     source_of,
@@ -50,13 +51,16 @@ def run(settings: Settings, names: Sequence[Path], output_dir: Path | None) -> i
         return EX_USAGE
     engine = select.load(settings)
     failures = 0
-    with tqdm(total=len(files), unit="file", disable=not sys.stderr.isatty()) as bar:
+    with (
+        Reader() as reader,
+        tqdm(total=len(files), unit="file", disable=not sys.stderr.isatty()) as bar,
+    ):
         for number, (path, relative) in enumerate(files):
             bar.set_description(printable(path.name)[:40])
             target = output_dir / relative if output_dir else None
             if target is None and number:
                 print()
-            outcome, message = _read(settings, engine, path, target, bar)
+            outcome, message = _read(settings, engine, reader, path, target, bar)
             if outcome != "success":
                 bar.write(message, file=sys.stderr)
             failures += outcome == "failed"
@@ -81,7 +85,12 @@ def _files(names: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Pa
 
 
 def _read(
-    settings: Settings, engine: Engine, path: Path, target: Path | None, bar: tqdm
+    settings: Settings,
+    engine: Engine,
+    reader: Reader,
+    path: Path,
+    target: Path | None,
+    bar: tqdm,
 ) -> tuple[Outcome, str]:
     began = time.perf_counter()
     sha256 = media_type = page_count = None
@@ -94,13 +103,20 @@ def _read(
         outcome: Outcome
         error: ErrorInfo | None
         try:
-            with open_document(path, limits_of(settings), settings.pdf_dpi) as document:
+            with reader.open(path, limits_of(settings), settings.pdf_dpi) as document:
                 sha256 = digest(path)
                 media_type, page_count = document.media_type, document.page_count
                 for index in range(page_count):
                     if page_count > 1:
                         bar.set_postfix_str(f"page {index + 1} of {page_count}")
-                    page = read_page(engine, document, index, lambda _stage: None, pictures_in)
+                    page = out_of_time(index, time.perf_counter() - began, settings) or read_page(
+                        engine,
+                        document,
+                        index,
+                        lambda _stage: None,
+                        pictures_in,
+                        settings.page_seconds,
+                    )
                     errors += [page.error] if page.error else []
                     summed(timings, page.timings)
                     store.save(page)

@@ -5,6 +5,7 @@ What the worker (through the spool) and `parse` (without it) have in common.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
@@ -17,9 +18,18 @@ import structlog
 from mineru_daemon import markdown, pictures, results
 from mineru_daemon.documents import Document, Limits
 from mineru_daemon.engines.base import Engine, Progress
-from mineru_daemon.errors import CancelledError, DocumentError, EngineError, StorageError
+from mineru_daemon.errors import (
+    CancelledError,
+    CrashedError,
+    DocumentError,
+    EngineError,
+    HungError,
+    SlowError,
+    StartError,
+    StorageError,
+)
 from mineru_daemon.jobs import Outcome
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.results import EngineInfo, ErrorInfo, PageResult, Source
 from mineru_daemon.settings import Format, Settings
 
@@ -33,6 +43,9 @@ called in the end is decided when all is written.
 Its file `scan.pdf.mineru/scan.pdf_content_list.json`: tools find it by the end of its name,
 and in the outbox itself, where readers wait for `*.json`, it is not taken for a result."""
 
+TRIED_AGAIN = frozenset({CrashedError.code, HungError.code})
+"""Errors that may not be the page's fault: memory that others took, a machine that was busy."""
+
 _log = structlog.get_logger()
 
 
@@ -42,6 +55,8 @@ def limits_of(settings: Settings) -> Limits:
         max_file_bytes=settings.max_file_bytes,
         max_pages=settings.max_pages,
         max_page_pixels=settings.max_page_pixels,
+        render_seconds=settings.render_seconds,
+        max_memory_bytes=settings.max_memory_bytes,
     )
 
 
@@ -51,14 +66,17 @@ def read_page(
     index: int,
     progress: Progress,
     pictures_in: Path | None = None,
+    seconds: float = math.inf,
 ) -> PageResult:
-    """Read one page; what is wrong with it stands in the result's `error`.
+    """Read one page, within so many seconds; what is wrong with it stands in its `error`.
 
     With `pictures_in` the pictures of its blocks are cut out into that folder.
 
-    Raises CancelledError, and StorageError when the disk fails rather than the page.
+    Raises CancelledError, and StorageError or StartError when this machine fails rather than
+    the page.
     """
     began = time.perf_counter()
+    progress = document.progress = _bounded(progress, index, seconds)
     try:
         progress("open")
         page = document.page(index)
@@ -76,7 +94,7 @@ def read_page(
                 reading.timings["pictures"] = time.perf_counter() - cut_began
         finally:
             page.close()
-    except (CancelledError, StorageError):
+    except (CancelledError, StorageError, StartError):
         raise
     except (DocumentError, EngineError) as error:
         return failed_page(index, ErrorInfo(code=error.code, message=str(error)))
@@ -103,6 +121,25 @@ def read_page(
     )
 
 
+def _bounded(progress: Progress, index: int, seconds: float) -> Progress:
+    """`progress` that raises SlowError when the page has taken so long. What `progress` itself
+    takes, as it may rest, does not count."""
+    deadline = time.monotonic() + seconds
+
+    def bounded(stage: str) -> None:
+        nonlocal deadline
+        now = time.monotonic()
+        if now > deadline:
+            raise SlowError(
+                f"Page {index + 1} was given up after {seconds:g} s; raise page_seconds, or "
+                "deliver it simpler or at a lower resolution."
+            )
+        progress(stage)
+        deadline += time.monotonic() - now
+
+    return bounded
+
+
 def unexpected(what: str, error: Exception) -> ErrorInfo:
     """A programming error, told as one sentence; its traceback is in the log."""
     return ErrorInfo(
@@ -110,6 +147,17 @@ def unexpected(what: str, error: Exception) -> ErrorInfo:
         message=f"{what} met an unexpected error ({type(error).__name__}: "
         f"{printable(str(error))[:200]}); please report it with the log.",
     )
+
+
+def out_of_time(index: int, spent: float, settings: Settings) -> PageResult | None:
+    """Page `index` given up if its document has already taken its time, `spent` seconds."""
+    if spent < settings.document_seconds:
+        return None
+    message = (
+        f"Page {index + 1} was not read, the pages before it took {settings.document_seconds:g} s; "
+        "split the document or raise document_seconds."
+    )
+    return failed_page(index, ErrorInfo(code=SlowError.code, message=message))
 
 
 def failed_page(index: int, error: ErrorInfo) -> PageResult:

@@ -16,17 +16,20 @@ from pathlib import Path
 
 import structlog
 
-from mineru_daemon.documents import Document, open_document
+from mineru_daemon.documents import Document
+from mineru_daemon.documents.reader import Reader
 from mineru_daemon.engines.base import Engine, Progress
 from mineru_daemon.errors import CrashedError, DocumentError, StorageError
 from mineru_daemon.furniture import across_pages
 from mineru_daemon.jobs import Job
-from mineru_daemon.log import printable
 from mineru_daemon.pacing import Pacer
+from mineru_daemon.printable import printable
 from mineru_daemon.reading import (
+    TRIED_AGAIN,
     failed_page,
     head,
     limits_of,
+    out_of_time,
     outcome_of,
     read_page,
     source_of,
@@ -56,6 +59,7 @@ class Means:
     spool: Spool
     status: Status
     engine: Engine
+    reader: Reader
     pacer: Pacer
     progress: Progress
     """Told of every step; raises CancelledError when the daemon has to end in its midst."""
@@ -74,6 +78,8 @@ class Serving:
         self._sha256: str | None = None
         self._page = 0
         """All before this one are read; what lies on disk is looked at anew after an error."""
+        self._spent = 0.0
+        """Seconds of its pages so far, those that were read before a restart among them."""
         self._unsaved: PageResult | None = None
         """The page that was read last, while no disk takes it."""
         self._seconds = 0.0
@@ -106,6 +112,7 @@ class Serving:
         except BaseException:
             self.park()
             self._page = 0
+            self._spent = 0.0
             raise
         if done:
             self.park()
@@ -126,14 +133,20 @@ class Serving:
             return True
         try:
             document = self._document or self._opened()
+        except CrashedError as error:
+            if job.attempts.get(_OPEN, 0) < means.settings().max_attempts:
+                self._try_again(str(error))
+                return False
+            self._set_aside(ErrorInfo(code=error.code, message=str(error)), seconds)
+            return True
         except DocumentError as error:
             self._set_aside(ErrorInfo(code=error.code, message=str(error)), seconds)
             return True
         self._document = document
-        while self._page < document.page_count and job.pages.load(self._page) is not None:
+        while self._page < document.page_count and (kept := job.pages.load(self._page)) is not None:
+            self._spent += kept.timings.get("total", 0.0)
             self._page += 1
-        if self._page < document.page_count:
-            self._read_page(document, self._page)
+        if self._page < document.page_count and self._read_page(document, self._page):
             self._page += 1
         if self._page < document.page_count:
             return False
@@ -155,7 +168,9 @@ class Serving:
             raise StorageError(
                 f"{printable(job.name)} cannot be read: {error.strerror}; see to its disk or mode."
             ) from error
-        document = open_document(job.document, limits_of(settings), settings.pdf_dpi)
+        document = means.reader.open(
+            job.document, limits_of(settings), settings.pdf_dpi, means.progress
+        )
         job.end(_OPEN)
         self._source = source_of(
             job.document, job.subfolder, self._sha256, document.media_type, document.page_count
@@ -172,13 +187,20 @@ class Serving:
         error = self._crashed(when)
         return failed_page(index, ErrorInfo(code=error.code, message=str(error)))
 
-    def _read_page(self, document: Document, index: int) -> None:
+    def _try_again(self, reason: str) -> None:
+        """Nothing is noted: the next turn, after those of others, begins where this one did."""
+        _log.warning("tried-again", reason=reason)
+
+    def _read_page(self, document: Document, index: int) -> bool:
+        """Read a page and keep its result; False when it is to be tried once more."""
         job, means = self.job, self._means
         means.status.working_on(job.path, index, document.page_count)
         means.pacer.before_page()
         means.go_on()
         began, rested = time.perf_counter(), means.pacer.rested
-        if job.begin(str(index)) > means.settings().max_attempts:
+        settings = means.settings()
+        attempt = job.begin(str(index))
+        if attempt > settings.max_attempts:
             job.given_up += 1
             page = self._given_up(index, f"on page {index + 1}")
         elif job.given_up >= PAGES_GIVEN_UP:
@@ -186,7 +208,20 @@ class Serving:
         elif self._unsaved is not None and self._unsaved.index == index:
             page = self._unsaved
         else:
-            page = read_page(means.engine, document, index, means.progress, self._pictures())
+            page = out_of_time(index, self._spent, settings) or read_page(
+                means.engine,
+                document,
+                index,
+                means.progress,
+                self._pictures(),
+                settings.page_seconds,
+            )
+            if page.error is not None and page.error.code in TRIED_AGAIN:
+                if attempt < settings.max_attempts:
+                    self._spent += time.perf_counter() - began
+                    self._try_again(page.error.message)
+                    return False
+                job.given_up += 1
         job.end(str(index))
         rest = means.pacer.rested - rested
         if rest:
@@ -195,8 +230,10 @@ class Serving:
         job.pages.save(page)
         self._unsaved = None
         seconds = time.perf_counter() - began - rest
+        self._spent += seconds
         means.status.page_done(seconds)
         _log.debug("page", page=index, seconds=round(seconds, 3))
+        return True
 
     def _pictures(self) -> Path | None:
         """Where pictures of the pages are kept, if they are asked for."""

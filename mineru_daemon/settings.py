@@ -270,6 +270,29 @@ class Settings(BaseSettings):
         "pixels",
         reload=True,
     )
+    render_seconds: Annotated[Seconds, Field(ge=1)] = _setting(
+        60.0,
+        "Opening a document, or drawing or taking apart one page of it, may take this long; then "
+        "the process that does it is ended.",
+        "seconds",
+        reload=True,
+    )
+    page_seconds: Annotated[Seconds, Field(ge=1)] = _setting(
+        1800.0, "Reading one page may take this long; then it is given up.", "seconds", reload=True
+    )
+    document_seconds: Annotated[Seconds, Field(ge=1)] = _setting(
+        86_400.0,
+        "Reading one document may take this long; pages not begun by then are given up.",
+        "seconds",
+        reload=True,
+    )
+    max_memory_bytes: Annotated[int, Field(ge=128 * 1024 * 1024)] = _setting(
+        2 * 1024 * 1024 * 1024,
+        "Memory of the process that opens, draws and decodes documents; what takes more is given "
+        "up. The engine has its own beside it.",
+        "bytes",
+        reload=True,
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = _setting(
         "info", "What is logged.", reload=True

@@ -15,7 +15,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.storage import replace_text
 
 FILE_NAME = "status.json"

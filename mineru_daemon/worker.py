@@ -14,12 +14,13 @@ from collections.abc import Callable
 
 import structlog
 
+from mineru_daemon.documents.reader import Reader
 from mineru_daemon.engines.base import Engine
-from mineru_daemon.errors import CancelledError, StorageError
+from mineru_daemon.errors import CancelledError, StartError, StorageError
 from mineru_daemon.jobs import Job
-from mineru_daemon.log import printable
 from mineru_daemon.pacing import Pacer
-from mineru_daemon.reading import unexpected
+from mineru_daemon.printable import printable
+from mineru_daemon.reading import limits_of, unexpected
 from mineru_daemon.results import ErrorInfo
 from mineru_daemon.scheduling import Rotation
 from mineru_daemon.serving import Means, Serving
@@ -64,11 +65,13 @@ class Worker:
         self._stop_at: float | None = None
         self._stopping = threading.Event()
         self._pacer = Pacer(lambda: self.settings, status, self._stopping)
+        self._reader = Reader()
         self._means = Means(
             settings=lambda: self.settings,
             spool=spool,
             status=status,
             engine=engine,
+            reader=self._reader,
             pacer=self._pacer,
             progress=self._progress,
             go_on=self._go_on,
@@ -95,6 +98,12 @@ class Worker:
 
     def run(self) -> None:
         """Serve until `stop`."""
+        with contextlib.suppress(StartError):  # said, and tried again, when it is needed
+            self._reader.start(limits_of(self.settings))
+        with self._reader:
+            self._run()
+
+    def _run(self) -> None:
         while self._take_up():
             serving = self._rotation.next()
             self._make_room_for(serving)

@@ -178,7 +178,7 @@ def test_cmyk_jpeg_has_its_colours(page_of: Save) -> None:
 def test_grey_of_many_bits_is_scaled_not_clipped(
     page_of: Save, monkeypatch: pytest.MonkeyPatch, bits: int, at_once: int
 ) -> None:
-    monkeypatch.setattr("mineru_daemon.documents.images._BAND_PIXELS", at_once)
+    monkeypatch.setattr("mineru_daemon.documents.images.BAND_PIXELS", at_once)
     ramp = np.linspace(0, (1 << bits) - 1, 256).astype(np.uint16)
     column = Image.fromarray(np.tile(ramp, (8, 1)).T.copy())
     for name in ("a.png", "a.tif"):

@@ -10,6 +10,7 @@ from mineru_daemon import cpu, weights
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import layout
 from mineru_daemon.engines.ppocr.layout import HEIGHT, STRIDES, TYPES, WIDTH
+from mineru_daemon.engines.ppocr.regions import Region
 
 Floats = npt.NDArray[np.float32]
 
@@ -32,7 +33,7 @@ class Heads:
         for edge, step in enumerate(steps):
             self.distances[head][cell, edge * 8 + step] = 50.0
 
-    def regions(self, width: int = WIDTH, height: int = HEIGHT) -> list[layout.Region]:
+    def regions(self, width: int = WIDTH, height: int = HEIGHT) -> list[Region]:
         return layout.decoded(self.scores, self.distances, width, height)
 
 

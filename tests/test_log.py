@@ -15,22 +15,6 @@ import structlog
 from mineru_daemon import log
 
 
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [
-        ("plain name.pdf", "plain name.pdf"),
-        ("über 文書 😀.pdf", "über 文書 😀.pdf"),
-        ("a\nb", r"a\nb"),
-        ("\x1b[31mred", r"\x1b[31mred"),
-        ("\u202egnp.exe", r"\u202egnp.exe"),
-        ("bad\udcff", r"bad\udcff"),
-        ("line\u2028sep", r"line\u2028sep"),
-    ],
-)
-def test_what_could_disturb_a_terminal_is_escaped(name, shown):
-    assert log.printable(name) == shown
-
-
 @pytest.mark.parametrize("form", ["json", "console"])
 def test_every_event_is_one_line_without_control_characters(capsys, form):
     log.configure("info", form)

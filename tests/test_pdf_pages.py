@@ -154,7 +154,7 @@ def test_a_page_that_cannot_be_loaded_leaves_the_others_readable(tmp_path: Path)
 
 def test_a_page_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     endless = b"0 0 200 100 re f\n" * 20_000
-    limits = Limits(max_draw_seconds=0.01)
+    limits = Limits(render_seconds=0.01)
     with (
         opened(tmp_path, build_pdf(A_PAGE, content=endless), limits) as document,
         pytest.raises(LimitError, match=r"^scan\.pdf takes more than 0\.01 s to draw"),

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 from page_building import EM, column, line
 
-from mineru_daemon.engines.ppocr.layout import Region
 from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.regions import Region
 from mineru_daemon.engines.ppocr.structure import row_text, split_at_gutter, to_blocks
 from mineru_daemon.results import Block, BlockType
 

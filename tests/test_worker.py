@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hostile_building import CRASH, CRASH_ONCE, LOOP, faults, pages
 from PIL import Image
 
 from mineru_daemon import results
@@ -49,6 +50,7 @@ class MeasuringEngine:
     def read(self, page, progress):
         progress("measure")
         self.before(page.index)
+        progress("render")
         image = page.render(100).image
         self.read_pages.append(page.index)
         text = f"{image.width} x {image.height}"
@@ -76,7 +78,7 @@ class Bench:
             self.worker.offer(job)
         thread = threading.Thread(target=self.worker.run)
         thread.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while time.monotonic() < deadline and thread.is_alive():
             state = self.status.snapshot()
             if state["success"] + state["partial"] + state["failed"] >= len(jobs):
@@ -463,9 +465,10 @@ def test_a_job_that_comes_while_others_are_read_gets_the_next_turn_but_one(bench
     ]  # fmt: skip
 
 
-def open_documents(spool):
-    found = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
+def open_documents(bench):
+    """Those that the process which opens them has open."""
+    spool, found = bench.settings.spool / "jobs", set()
+    for descriptor in Path(f"/proc/{bench.worker._reader._child._process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             found.add(os.readlink(descriptor))
     return [path for path in found if path.startswith(str(spool)) and "/document/" in path]
@@ -473,14 +476,11 @@ def open_documents(spool):
 
 def test_however_many_jobs_take_turns_few_documents_are_open(bench):
     opened = []
-    bench.engine.before = lambda _index: opened.append(
-        len(open_documents(bench.settings.spool / "jobs"))
-    )
+    bench.engine.before = lambda _index: opened.append(len(open_documents(bench)))
     jobs = [bench.claim(PDF, f"{number}.pdf") for number in range(3)]
     bench.serve(*jobs)
     assert len(opened) == 6
     assert max(opened) == 2, "two stay open, so that a book and a screenshot are opened once"
-    assert open_documents(bench.settings.spool / "jobs") == []
     for number in range(3):
         assert len(bench.result(f"{number}.pdf")["pages"]) == 2
 
@@ -554,3 +554,71 @@ def test_a_rest_stands_in_the_pages_timings(make_settings):
         bench.serve(bench.claim(PNG))
     (page,) = bench.result(PNG.name)["pages"]
     assert page["timings"]["rest"] > 0
+
+
+def test_a_page_that_crashes_or_hangs_is_tried_again_and_given_up_in_the_end(
+    make_settings, monkeypatch, tmp_path
+):
+    faults(monkeypatch, tmp_path)
+    settings = make_settings(render_seconds=1, max_attempts=2)
+    path = tmp_path / "hostile.pdf"
+    path.write_bytes(pages(200, CRASH, LOOP, CRASH_ONCE, 200))
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+        bench.serve(bench.claim(path), bench.claim(PNG))
+        result = bench.result("hostile.pdf")
+        assert result["status"] == "partial"
+        errors = [page["error"] for page in result["pages"]]
+        assert [error and error["code"] for error in errors] == [
+            None, "crashed", "hung", None, None,
+        ]  # fmt: skip
+        assert errors[1]["message"].startswith("page 2 of hostile.pdf ended the process that")
+        assert bench.result(PNG.name)["status"] == "success"
+        order = [entry.name for entry in sorted(settings.outbox.glob("*.json"), key=written_at)]
+        assert order == [f"{PNG.name}.json", "hostile.pdf.json"], "it holds up no other file"
+
+
+def written_at(path):
+    return path.stat().st_mtime_ns
+
+
+def test_a_file_that_crashes_when_opened_is_tried_again_and_set_aside(
+    make_settings, monkeypatch, tmp_path
+):
+    faults(monkeypatch, tmp_path)
+    settings = make_settings(max_attempts=2)
+    path = tmp_path / "crash-on-open.pdf"
+    path.write_bytes(pages(200))
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+        job = bench.claim(path)
+        bench.serve(job)
+        assert job.attempts["open"] == 2
+        error = bench.result(path.name, "failed")["error"]
+        assert error["code"] == "crashed"
+        assert "(SIGSEGV)" in error["message"]
+
+
+def test_pages_and_documents_have_their_time(make_settings, tmp_path):
+    path = tmp_path / "long.pdf"
+    path.write_bytes(pages(200, 200, 200))
+    settings = make_settings(page_seconds=1, document_seconds=1)
+    with Spool.opened(settings) as spool:
+        bench = Bench(settings, spool, MeasuringEngine())
+
+        def linger(index):
+            if index == 1:
+                time.sleep(1.1)
+
+        bench.engine.before = linger
+        bench.serve(bench.claim(path))
+        errors = [page["error"] for page in bench.result("long.pdf")["pages"]]
+    assert [error and error["code"] for error in errors] == [None, "too-slow", "too-slow"]
+    assert errors[1]["message"] == (
+        "Page 2 was given up after 1 s; raise page_seconds, or deliver it simpler or at a lower "
+        "resolution."
+    )
+    assert errors[2]["message"] == (
+        "Page 3 was not read, the pages before it took 1 s; split the document or raise "
+        "document_seconds."
+    )

@@ -1,7 +1,8 @@
 """Bytes -> pages, within limits. The only part that opens untrusted bytes.
 
 `sniff` tells the kind of a file, `check_complete` whether all of it has arrived, and
-`open_document` gives its pages. What is on a page is read by `engines`; where files lie
+`open_document` gives its pages, a `reader.Reader` does the same in a process that can be
+ended. What is on a page is read by `engines`; where files lie
 and when they are looked at is decided by `inbox`, `spool` and `worker`.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from mineru_daemon.documents.completeness import check_complete, may_be_continued
 from mineru_daemon.documents.images import ImageDocument
-from mineru_daemon.documents.page import Document, Limits, Page, Rendering
+from mineru_daemon.documents.page import Document, Limits, Page, Rendering, TextPage
 from mineru_daemon.documents.pdf import PDFIUM_LOCK, PdfDocument, PdfPage
 from mineru_daemon.documents.sniff import HEAD_BYTES, install_advice, open_regular, sniff
 from mineru_daemon.errors import (
@@ -22,7 +23,7 @@ from mineru_daemon.errors import (
     StorageError,
     UnsupportedError,
 )
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 
 __all__ = [
     "PDFIUM_LOCK",
@@ -31,6 +32,7 @@ __all__ = [
     "Page",
     "PdfPage",
     "Rendering",
+    "TextPage",
     "check_complete",
     "may_be_continued",
     "open_document",

@@ -26,7 +26,7 @@ from mineru_daemon.documents.sniff import (
 )
 from mineru_daemon.documents.tiff import CutError
 from mineru_daemon.errors import EmptyError, IncompleteError
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 
 Tick = Callable[[], None]
 

@@ -18,10 +18,10 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, _imaging
 
 from mineru_daemon.documents import tiff
-from mineru_daemon.documents.page import Document, Limits, Page, Rendering, label
+from mineru_daemon.documents.page import BAND_PIXELS, Document, Limits, Page, Rendering, label
 from mineru_daemon.documents.sniff import open_regular
 from mineru_daemon.errors import DocumentError, LimitError, StorageError
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.results import Angle
 
 # Pixels are counted here, before decoding, with limits the operator sets; Pillow's own
@@ -76,9 +76,6 @@ two resolutions are errors in the file rather than oblong pixels."""
 
 _BACKDROP_SAMPLE = 1000
 """Pixels a side that are looked at to choose what transparent pixels are laid on."""
-
-_BAND_PIXELS = 1 << 22
-"""Pixels converted at once where it takes several times their memory."""
 
 
 class ImageDocument(Document):
@@ -322,7 +319,7 @@ def _grey(image: Image.Image) -> Image.Image:
 
 def _bands(image: Image.Image) -> Iterator[tuple[int, np.ndarray[tuple[int, ...], np.dtype[Any]]]]:
     """Rows of an image piece by piece, as an array of the whole would double its memory."""
-    rows = max(1, _BAND_PIXELS // image.width)
+    rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):
         yield top, np.asarray(image.crop((0, top, image.width, min(image.height, top + rows))))
 

@@ -6,15 +6,26 @@ How bytes become pages is the business of `images` and `pdf`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
+import numpy as np
 from PIL import Image
 
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.results import Angle
+
+Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+"""RGB, shape (height, width, 3)."""
+
+Answer = TypeVar("Answer")
+
+BAND_PIXELS = 1 << 22
+"""Pixels handled at once where a whole page of them would be held twice."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +44,52 @@ class Limits:
     million. Measured at 100 million: the process grows to 0.6 GB for RGB, 1 GB with
     transparency, and 1.6 GB for WebP, whose decoder keeps more than one copy."""
 
-    max_draw_seconds: float = 60.0
-    """Wall seconds for drawing one PDF page. A heavy map takes a few seconds; what takes
-    longer than this was most likely made to. Half of the time after which the daemon
-    counts an engine without progress as hung."""
+    render_seconds: float = 60.0
+    """Wall seconds for opening a document, and for drawing or taking apart one page. A heavy
+    map takes a few seconds; what takes longer than this was most likely made to."""
+
+    max_memory_bytes: int = 2 * 1024 * 1024 * 1024
+    """Resident memory of the process that opens documents. It needs 50 MB for itself; a page
+    of `max_page_pixels` in WebP, the greediest kind, takes 1.6 GB."""
 
 
 @dataclass(frozen=True)
 class Rendering:
-    """A page as an upright image of mode RGB."""
+    """A page upright and in RGB; pixels and image are made of each other when asked for."""
 
-    image: Image.Image
+    content: Image.Image | Pixels
     dpi: float | None
-    """Pixels per inch of `image`, None when the page's real size is not known."""
+    """Pixels per inch, None when the page's real size is not known."""
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The page as an image of mode RGB."""
+        content = self.content
+        return content if isinstance(content, Image.Image) else Image.fromarray(content)
+
+    @cached_property
+    def pixels(self) -> Pixels:
+        """The page as an array, not to be written to."""
+        return np.asarray(self.content)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        if isinstance(self.content, Image.Image):
+            return self.content.size
+        height, width, _ = self.content.shape
+        return width, height
+
+    def bands(self) -> Iterator[Pixels]:
+        """The page from top to bottom, some rows at a time."""
+        width, height = self.size
+        rows = max(1, BAND_PIXELS // width)
+        for top in range(0, height, rows):
+            bottom = min(height, top + rows)
+            if isinstance(self.content, Image.Image):
+                yield np.asarray(self.content.crop((0, top, width, bottom)))
+            else:
+                yield self.content[top:bottom]
 
 
 class Page(Protocol):
@@ -74,11 +118,26 @@ class Page(Protocol):
         ...
 
 
+class TextPage(Page):
+    """A page of a kind that may hold its text as characters: of a PDF."""
+
+    def ask(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
+        """What `function(page, *arguments)` returns, called where the document is open.
+
+        That may be another process: a function of a module, arguments and an answer of plain
+        values and dataclasses. Raises what `render` raises.
+        """
+        raise NotImplementedError
+
+
 class Document(ABC):
     """An open file. Serves one thread at a time, one page after another."""
 
     media_type: str
     page_count: int
+    progress: Callable[[str], None] = staticmethod(lambda _stage: None)
+    """Called while something takes time that another process does; what it raises passes
+    through."""
 
     @abstractmethod
     def page(self, index: int) -> Page:

@@ -14,6 +14,7 @@ import os
 import re
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,17 @@ from typing import Any
 import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
-from PIL import Image
 
 from mineru_daemon.documents.completeness import is_cut_pdf
-from mineru_daemon.documents.page import Document, Limits, Page, Rendering, label
+from mineru_daemon.documents.page import (
+    Answer,
+    Document,
+    Limits,
+    Pixels,
+    Rendering,
+    TextPage,
+    label,
+)
 from mineru_daemon.errors import (
     DocumentError,
     EmptyError,
@@ -34,7 +42,7 @@ from mineru_daemon.errors import (
     MineruError,
     StorageError,
 )
-from mineru_daemon.log import printable
+from mineru_daemon.printable import printable
 from mineru_daemon.results import Angle
 
 PDFIUM_LOCK = threading.RLock()
@@ -101,7 +109,7 @@ class PdfDocument(Document):
             self._document.close()
 
 
-class PdfPage(Page):
+class PdfPage(TextPage):
     """A loaded page of a PDF."""
 
     pdfium_page: pdfium.PdfPage
@@ -163,12 +171,16 @@ class PdfPage(Page):
         pixels = np.full((height, width, 3), 255, np.uint8)
         with PDFIUM_LOCK:
             self._draw(pixels)
-        return Rendering(Image.fromarray(pixels), scale * _POINTS_PER_INCH)
+        return Rendering(pixels, scale * _POINTS_PER_INCH)
 
-    def _draw(self, pixels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> None:
+    def ask(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
+        """What `function(self, *arguments)` returns."""
+        return function(self, *arguments)
+
+    def _draw(self, pixels: Pixels) -> None:
         """Draw into `pixels`, uint8 of shape (height, width, 3), giving up after a while."""
         height, width, _ = pixels.shape
-        deadline = time.monotonic() + self._limits.max_draw_seconds
+        deadline = time.monotonic() + self._limits.render_seconds
         pause = pdfium_c.IFSDK_PAUSE(version=1)
         # PDFium asks between the objects of a page; a pause that is never ended is a stop.
         pause.NeedToPauseNow = type(pause.NeedToPauseNow)(lambda _: time.monotonic() > deadline)
@@ -190,7 +202,7 @@ class PdfPage(Page):
             pdfium_c.FPDF_RenderPage_Close(self.pdfium_page)
             if status == pdfium_c.FPDF_RENDER_TOBECONTINUED:
                 raise LimitError(
-                    f"{self._name} takes more than {self._limits.max_draw_seconds:g} s to draw; "
+                    f"{self._name} takes more than {self._limits.render_seconds:g} s to draw; "
                     "print it to a simpler PDF and deliver that."
                 )
             if status != pdfium_c.FPDF_RENDER_DONE:

@@ -16,7 +16,7 @@ import cv2
 from PIL import Image
 
 from mineru_daemon import cpu
-from mineru_daemon.documents import Page, PdfPage
+from mineru_daemon.documents import Page, TextPage
 from mineru_daemon.engines.base import PageReading, Progress, size_warning
 from mineru_daemon.engines.mineru import (
     blocks,
@@ -154,10 +154,10 @@ class MinerUEngine:
         """Read one page."""
         timings: Timings = defaultdict(float)
         layer = None
-        if isinstance(page, PdfPage):
+        if isinstance(page, TextPage):
             progress("text-layer")
             with timed(timings, "text-layer"):
-                layer = textlayer.read(page, self._pdf_mode)
+                layer = page.ask(textlayer.read, self._pdf_mode)
         progress("render")
         with timed(timings, "render"):
             rendering = page.render()

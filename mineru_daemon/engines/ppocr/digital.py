@@ -1,19 +1,59 @@
 """From a text layer to blocks: what a digital page needs besides reading order.
 
 The text layer is read by `textlayer`, order and types are `structure`'s; this module
-brings both together, with the tables and pictures that the file itself tells.
+brings both together, with the tables and pictures that the file itself tells. `read` and
+`joined` run where the document is open, as a hostile page can make them take long.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from mineru_daemon.engines.ppocr import boxes, captions, digital_pictures, links, structure
+from mineru_daemon.documents import PdfPage
+from mineru_daemon.engines.ppocr import (
+    boxes,
+    captions,
+    digital_pictures,
+    links,
+    structure,
+    textlayer,
+)
+from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.lines import TextLine
-from mineru_daemon.engines.ppocr.textlayer import TextLayer
+from mineru_daemon.engines.ppocr.textlayer import PdfMode, TextLayer, Verdict
 from mineru_daemon.results import Block
+
+
+@dataclass(frozen=True)
+class Digital:
+    """What a page says about itself, as far as it can be told without drawing it."""
+
+    verdict: Verdict
+    width: float
+    """Of the page in points."""
+    blocks: list[Block]
+    """All there are, where the verdict is `text`."""
+    ocr_regions: list[Box]
+    """Where it is `mixed`: parts to be recognised, in points, before the page is `joined`."""
+    layer: TextLayer | None = None
+    """Where it is `mixed`."""
+
+
+def read(page: PdfPage, mode: PdfMode) -> Digital:
+    """The page by its text layer."""
+    layer = textlayer.read(page, mode)
+    if layer.verdict.source == "ocr":
+        return Digital(layer.verdict, layer.width, [], [])
+    if layer.ocr_regions:
+        return Digital(layer.verdict, layer.width, [], layer.ocr_regions, layer)
+    return Digital(layer.verdict, layer.width, to_blocks(layer), [])
+
+
+def joined(_page: PdfPage, layer: TextLayer, seen: Sequence[TextLine]) -> list[Block]:
+    """Blocks of a `mixed` page with the lines `seen` in its images, in points."""
+    return to_blocks(layer, seen)
 
 
 def moved(line: TextLine, offset: tuple[float, float], scale: float) -> TextLine:

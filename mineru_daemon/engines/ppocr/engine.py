@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from mineru_daemon import cpu, weights
-from mineru_daemon.documents import Page, PdfPage
+from mineru_daemon.documents import Page, TextPage
 from mineru_daemon.engines.base import PageReading, Progress, size_warning
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import (
@@ -25,10 +25,10 @@ from mineru_daemon.engines.ppocr import (
     orientation,
     recognition,
     structure,
-    textlayer,
 )
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
+from mineru_daemon.engines.ppocr.digital import Digital
 from mineru_daemon.engines.ppocr.image_tables import TableReader
 from mineru_daemon.engines.ppocr.layout import Layout
 from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
@@ -134,16 +134,16 @@ class PPOCREngine:
     def read(self, page: Page, progress: Progress) -> PageReading:
         """Read one page."""
         timings: Timings = defaultdict(float)
-        if not isinstance(page, PdfPage):
+        if not isinstance(page, TextPage):
             return self._read_image(page, progress, timings)
         progress("text-layer")
         with timed(timings, "text-layer"):
-            layer = textlayer.read(page, self._pdf_mode)
-        if layer.verdict.source == "ocr":
+            told = page.ask(digital.read, self._pdf_mode)
+        if told.verdict.source == "ocr":
             reading = self._read_image(page, progress, timings)
         else:
-            reading = self._read_layer(page, layer, progress, timings)
-        reading.origin_reason = layer.verdict.reason
+            reading = self._read_layer(page, told, progress, timings)
+        reading.origin_reason = told.verdict.reason
         return reading
 
     # --- a page of pixels ----------------------------------------------------
@@ -152,7 +152,7 @@ class PPOCREngine:
         with timed(timings, "render"):
             progress("render")
             rendering = page.render(self._max_image_size)
-            image: Pixels = np.asarray(rendering.image)
+            image = rendering.pixels
         longest = max(image.shape[:2])
         if longest < SMALL_IMAGE:
             with timed(timings, "preprocess"):
@@ -177,7 +177,7 @@ class PPOCREngine:
                 else block
                 for block in blocks
             ]
-        width, height = rendering.image.size if angle % 180 == 0 else rendering.image.size[::-1]
+        width, height = rendering.size if angle % 180 == 0 else rendering.size[::-1]
         return PageReading(
             blocks=blocks,
             width_px=width,
@@ -235,19 +235,20 @@ class PPOCREngine:
     # --- a page with a text layer --------------------------------------------
 
     def _read_layer(
-        self, page: PdfPage, layer: textlayer.TextLayer, progress: Progress, timings: Timings
+        self, page: TextPage, told: Digital, progress: Progress, timings: Timings
     ) -> PageReading:
         seen: list[TextLine] = []
         width = height = dpi = None
-        if layer.ocr_regions:
+        blocks = told.blocks
+        if told.layer is not None:
             with timed(timings, "render"):
                 progress("render")
                 rendering = page.render(self._max_image_size)
-                image: Pixels = np.asarray(rendering.image)
+                image = rendering.pixels
             height, width = image.shape[:2]
             dpi = rendering.dpi
-            scale = width / layer.width
-            for box in layer.ocr_regions:
+            scale = width / told.width
+            for box in told.ocr_regions:
                 left, top, right, bottom = (round(edge * scale) for edge in box)
                 part = image[max(0, top) : bottom, max(0, left) : right]
                 if min(part.shape[:2]) == 0:
@@ -258,8 +259,8 @@ class PPOCREngine:
                     digital.moved(line, offset, 1 / scale)
                     for line in self._lines.read(found, progress, timings)
                 ]
-        with timed(timings, "postprocess"):
-            blocks = digital.to_blocks(layer, seen)
+            with timed(timings, "postprocess"):
+                blocks = page.ask(digital.joined, told.layer, seen)
         return PageReading(
             blocks=blocks,
             width_px=width,

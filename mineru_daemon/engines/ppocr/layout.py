@@ -8,7 +8,7 @@ regions mean for the lines of the page is decided by `structure`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import boxes
-from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.imagenet import DEVIATION, MEAN
+from mineru_daemon.engines.ppocr.regions import Region
 from mineru_daemon.results import BlockType
 
 Floats = npt.NDArray[np.float32]
@@ -63,17 +63,6 @@ MARGIN = 0.08
 
 MOST_CANDIDATES = 1000
 """Bound on the boxes of one page that are compared with each other."""
-
-
-@dataclass(frozen=True)
-class Region:
-    """Part of a page that holds one thing."""
-
-    type: BlockType
-    box: Box
-    """In pixels of the page."""
-    score: float
-    """From 0 to 1."""
 
 
 class Layout:

@@ -26,9 +26,9 @@ from mineru_daemon.engines.ppocr import (
     stream_order,
 )
 from mineru_daemon.engines.ppocr.boxes import Box
-from mineru_daemon.engines.ppocr.layout import Region
 from mineru_daemon.engines.ppocr.lines import TextLine, low_words, slope
 from mineru_daemon.engines.ppocr.reading_order import Item
+from mineru_daemon.engines.ppocr.regions import Region
 from mineru_daemon.engines.ppocr.scripts import is_wide
 from mineru_daemon.results import BBox, Block, BlockType, Line
 

@@ -1,0 +1,1 @@
+"""Faults put into other processes, and their triggers for tests."""
