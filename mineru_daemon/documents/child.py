@@ -38,8 +38,8 @@ _DATA_FACTOR = 2
 """The kernel's bound is so many times the one that `reader` watches: an image library that is
 refused memory may leave out a picture without a word, so it comes second."""
 
-_CPU_FACTOR = 2
-"""Processor time for one answer, in `render_seconds`: the second net here as well."""
+_CPU_SPARE = 10.0
+"""Seconds of processor time for one answer beyond `render_seconds`: the second net here too."""
 
 
 def main(requests: int, answers: int, parent: int, memory: int) -> None:
@@ -50,7 +50,7 @@ def main(requests: int, answers: int, parent: int, memory: int) -> None:
         sink.write(framed(("ok", None)))
         sink.flush()
         while request := _next(source):
-            _allow_cpu(_CPU_FACTOR * served.limits.render_seconds)
+            _allow_cpu(served.limits.render_seconds + _CPU_SPARE)
             name, *arguments = request
             try:
                 value = getattr(served, name)(*arguments)

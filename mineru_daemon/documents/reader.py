@@ -156,9 +156,12 @@ class Reader:
         deadline = time.monotonic() + START_SECONDS
 
         def look() -> None:
-            progress("waiting")
-            if time.monotonic() > deadline:
+            nonlocal deadline
+            now = time.monotonic()
+            if now > deadline:
                 raise StartError("The process that opens documents does not start; see the log.")
+            progress("waiting")
+            deadline += time.monotonic() - now
 
         child.look = look
         try:
