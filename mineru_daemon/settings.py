@@ -192,6 +192,11 @@ class Settings(BaseSettings):
         "mineru only.",
         "seconds",
     )
+    recogniser: Literal["cascade", "small", "tiny"] = _setting(
+        "cascade",
+        "What reads lines of text in the engine ppocr: PP-OCRv6 tiny, small, or (cascade) tiny "
+        "all lines and small the words that tiny is unsure of.",
+    )
     pdf_mode: Literal["auto", "text", "ocr"] = _setting(
         "auto",
         "Where the text of PDF pages comes from: their text layer, recognition, or (auto) the "

@@ -242,7 +242,7 @@ def test_timings_name_the_stages(engine: PPOCREngine) -> None:
 
 def test_a_model_without_characters_is_refused() -> None:
     with pytest.raises(EngineError, match="characters"):
-        recognition.characters({})
+        recognition.characters("")
 
 
 def test_decoding_merges_repeats_and_drops_blanks() -> None:

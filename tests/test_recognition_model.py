@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mineru_daemon import cpu, weights
 from mineru_daemon.engines import select
-from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import recognition, recognition_model
 from mineru_daemon.errors import EngineError
 from mineru_daemon.settings import Settings
@@ -23,9 +22,9 @@ PLAN = cpu.plan_threads(1)
 @pytest.fixture(scope="module")
 def known() -> Iterator[list[str]]:
     """The characters of the shipped model, as they are listed."""
-    session = Session(weights.locate(weights.RECOGNITION), PLAN)
-    yield recognition.characters(session.metadata)[1:-1]
-    session.close()
+    model = recognition_model.shipped(PLAN)
+    yield model.characters[1:-1]
+    model.session.close()
 
 
 @pytest.mark.parametrize(
@@ -61,7 +60,7 @@ def read(folder: Path) -> str:
     ImageDraw.Draw(image).text((8, 8), "seven doors", "black", ImageFont.load_default(32))
     model = recognition_model.of_folder(folder, PLAN)
     line = np.asarray(image)[:, :240]
-    text = recognition.Recogniser(model.session, model.characters).read(line).text
+    text = recognition.Recogniser(model.session, model.characters).read(line, lambda: None).text
     model.session.close()
     return text
 

@@ -169,7 +169,8 @@ def test_every_model_is_where_it_is_looked_for(name: str) -> None:
 
 def test_every_pinned_model_is_known_at_run_time() -> None:
     pinned = {one.name for one in build.WEIGHTS}
-    text = {weights.DETECTION, weights.RECOGNITION}
+    quick = {weights.QUICK_RECOGNITION, weights.QUICK_CHARACTERS}
+    text = {weights.DETECTION, weights.RECOGNITION, *quick}
     assert pinned == {*text, weights.LAYOUT, weights.TABLE, weights.ORIENTATION}
 
 

@@ -44,6 +44,7 @@ def _ppocr(settings: Settings, plan: cpu.ThreadPlan, reason: str) -> Engine:
         plan,
         max_image_size=settings.max_image_size,
         min_image_size=settings.min_image_size,
+        recogniser=settings.recogniser,
         pdf_mode=settings.pdf_mode,
         recognition_model=settings.recognition_model,
         spinning=settings.spinning,

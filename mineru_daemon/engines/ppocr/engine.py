@@ -31,7 +31,7 @@ from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.digital import Digital
 from mineru_daemon.engines.ppocr.image_tables import TableReader
 from mineru_daemon.engines.ppocr.layout import Layout
-from mineru_daemon.engines.ppocr.line_reader import Found, LineReader
+from mineru_daemon.engines.ppocr.line_reader import Found, LineReader, Recognisers
 from mineru_daemon.engines.ppocr.lines import TextLine, confidence
 from mineru_daemon.engines.ppocr.orientation import Orientation
 from mineru_daemon.engines.ppocr.textlayer import PdfMode
@@ -48,9 +48,16 @@ ENLARGEMENT = 2
 """Times. Cropped tables of 250 to 500 pixels gained .03 TEDS at twice their size and no
 more at three times."""
 
+MODELS: dict[Recognisers, str] = {
+    "cascade": "PP-OCRv6 tiny and small",
+    "small": "PP-OCRv6 small",
+    "tiny": "PP-OCRv6 tiny",
+}
+"""What is said of the networks in a result."""
+
 
 class PPOCREngine:
-    """Reads pages with PP-OCRv6 small and models of layout, tables and orientation.
+    """Reads pages with PP-OCRv6 and models of layout, tables and orientation.
 
     One engine serves one thread.
     """
@@ -63,6 +70,7 @@ class PPOCREngine:
         min_image_size: int = MIN_IMAGE_SIZE,
         detection_pixels: int = line_reader.DETECTION_PIXELS,
         min_text_score: float = line_reader.MIN_TEXT_SCORE,
+        recogniser: Recognisers = "cascade",
         pdf_mode: PdfMode = "auto",
         recognition_model: Path | None = None,
         spinning: bool = False,
@@ -71,9 +79,9 @@ class PPOCREngine:
         """Load the models. Sizes are longest sides in pixels.
 
         A page larger than `max_image_size` (0: no bound) is read smaller, one smaller
-        than `min_image_size` is read with a warning. `pdf_mode` tells whether the text
-        layer of a PDF is used, `recognition_model` is the folder of a model that reads lines
-        instead of the one that ships, `reason` why this engine was chosen. Raises
+        than `min_image_size` is read with a warning. `recogniser` tells what reads lines,
+        `recognition_model` is the folder of a model that does it instead, `pdf_mode` tells
+        whether the text layer of a PDF is used, `reason` why this engine was chosen. Raises
         `EngineError` if weights are missing or cannot be loaded.
         """
         # OpenCV has a pool of its own, and its work here is too small for threads.
@@ -82,6 +90,7 @@ class PPOCREngine:
             plan,
             detection_pixels=detection_pixels,
             min_text_score=min_text_score,
+            recogniser=recogniser,
             recognition_model=recognition_model,
             spinning=spinning,
         )
@@ -97,7 +106,7 @@ class PPOCREngine:
         self._pdf_mode: PdfMode = pdf_mode
         self._info = EngineInfo(
             name="ppocr",
-            model=f"lines by {recognition_model.name}" if recognition_model else "PP-OCRv6 small",
+            model=f"lines by {recognition_model.name}" if recognition_model else MODELS[recogniser],
             precision="fp32",
             reason=reason,
             settings={
@@ -105,6 +114,7 @@ class PPOCREngine:
                 "min_image_size": min_image_size,
                 "detection_pixels": detection_pixels,
                 "min_text_score": min_text_score,
+                "recogniser": recogniser,
                 "pdf_mode": pdf_mode,
                 "recognition_model": str(recognition_model or ""),
                 "intra_op_num_threads": plan.intra,
@@ -198,9 +208,9 @@ class PPOCREngine:
             return found, 0
         # A turn has to be confirmed by what the lines then say.
         with timed(timings, "inference.orientation"):
-            progress("inference.orientation")
             crops = [recognition.crop(found.image, quad) for quad in found.quads]
-            angle = orientation.upright_after(turn, orientation.lean(crops, self._lines.score))
+            leaning = orientation.lean(crops, lambda crop: self._lines.score(crop, progress))
+            angle = orientation.upright_after(turn, leaning)
         if angle != turn.angle:
             found = self._lines.find(orientation.turned(image, angle), progress, timings)
         return found, angle
@@ -219,8 +229,7 @@ class PPOCREngine:
         inside = structure.lines_of(block, lines, width, height)
 
         def look(box: Box) -> tuple[str, float]:
-            progress("inference.recognition")
-            return self._lines.read_box(image, box)
+            return self._lines.read_box(image, box, progress)
 
         with timed(timings, "inference.table"):
             table = self._tables.read(

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from mineru_daemon import cpu, weights
 from mineru_daemon.engines.base import Progress
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import detection, recognition
+from mineru_daemon.engines.ppocr import cascade, detection, recognition
 from mineru_daemon.engines.ppocr import recognition_model as recognition_models
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
 from mineru_daemon.engines.ppocr.lines import TextLine
@@ -23,6 +23,10 @@ from mineru_daemon.engines.timing import Timings, timed
 
 DETECTION_PIXELS = 960 * 704
 MIN_TEXT_SCORE = 0.5
+
+Recognisers = Literal["cascade", "small", "tiny"]
+"""What reads lines: PP-OCRv6 small, tiny, or (cascade) tiny all lines and small what tiny is
+unsure of."""
 
 
 class Found(NamedTuple):
@@ -41,36 +45,49 @@ class LineReader:
         *,
         detection_pixels: int = DETECTION_PIXELS,
         min_text_score: float = MIN_TEXT_SCORE,
+        recogniser: Recognisers = "cascade",
         recognition_model: Path | None = None,
         spinning: bool = False,
     ) -> None:
-        """Load both networks; `recognition_model` is the folder of one that does not ship.
+        """Load the networks; `recognition_model` is the folder of one that reads all lines.
 
         Lines are searched for on `detection_pixels` (width times height) and dropped if
         their score is below `min_text_score`. Raises `EngineError`.
         """
-        self._detection = Session(weights.locate(weights.DETECTION), plan, spinning=spinning)
-        model = (
-            recognition_models.of_folder(recognition_model, plan, spinning=spinning)
-            if recognition_model
-            else recognition_models.shipped(plan, spinning=spinning)
-        )
-        self._recognition = model.session
-        self._detector = detection.Detector(self._detection, detection_pixels)
-        self._recogniser = recognition.Recogniser(model.session, model.characters)
+        detector = Session(weights.locate(weights.DETECTION), plan, spinning=spinning)
+        self._detector = detection.Detector(detector, detection_pixels)
+        if recognition_model:
+            models = [recognition_models.of_folder(recognition_model, plan, spinning=spinning)]
+        else:
+            models = [
+                recognition_models.shipped(plan, size, spinning=spinning)
+                for size in recognition_models.SIZES
+                if recogniser in (size, "cascade")
+            ]
+        self._sessions = [detector, *(model.session for model in models)]
+        self._recognisers = [
+            recognition.Recogniser(model.session, model.characters) for model in models
+        ]
+        # Single marks, and lines that tell up from down, are few: the best network reads them.
+        self._best = self._recognisers[-1]
+        self._reader: recognition.Recogniser | cascade.Cascade = self._best
+        if len(self._recognisers) > 1:
+            quick, thorough = self._recognisers
+            self._reader = cascade.Cascade(quick, thorough)
         self._min_text_score = min_text_score
 
     def warm_up(self) -> None:
-        """Run both networks once on a small empty image."""
+        """Run every network once on a small empty image."""
         page = np.zeros((detection.STRIDE, detection.STRIDE, 3), np.uint8)
         self._detector.probabilities(self._detector.prepare(page))
         line = np.zeros((recognition.CROP_HEIGHT, recognition.NARROWEST, 3), np.uint8)
-        self._recogniser.read(line)
+        for one in self._recognisers:
+            one.read(line, lambda: None)
 
     def close(self) -> None:
-        """Give both sessions back."""
-        self._detection.close()
-        self._recognition.close()
+        """Give all sessions back."""
+        for session in self._sessions:
+            session.close()
 
     def find(self, image: Pixels, progress: Progress, timings: Timings) -> Found:
         """Where the lines of an image are."""
@@ -88,9 +105,8 @@ class LineReader:
         for quad in found.quads:
             with timed(timings, "preprocess"):
                 crop = recognition.crop(found.image, quad)
-            progress("inference.recognition")
             with timed(timings, "inference.recognition"):
-                reading = self._recogniser.read(crop)
+                reading = self._reader.read(crop, lambda: progress("inference.recognition"))
             if reading.text.strip() and reading.score >= self._min_text_score:
                 corners = tuple((float(x), float(y)) for x, y in quad)
                 lines.append(
@@ -98,14 +114,17 @@ class LineReader:
                 )
         return lines
 
-    def read_box(self, image: Pixels, box: Sequence[float]) -> tuple[str, float]:
+    def read_box(
+        self, image: Pixels, box: Sequence[float], progress: Progress
+    ) -> tuple[str, float]:
         """Text and score of what stands in an upright box (pixels), taken as one line."""
         left, top, right, bottom = box
         corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
-        reading = self._recogniser.read(recognition.crop(image, np.array(corners, np.float32)))
+        crop = recognition.crop(image, np.array(corners, np.float32))
+        reading = self._best.read(crop, lambda: progress("inference.recognition"))
         return reading.text, reading.score
 
-    def score(self, crop: Pixels) -> float:
+    def score(self, crop: Pixels, progress: Progress) -> float:
         """How sure the recogniser is of a line (48, w, 3); 0 where it reads nothing."""
-        reading = self._recogniser.read(crop)
+        reading = self._best.read(crop, lambda: progress("inference.orientation"))
         return reading.score if reading.text.strip() else 0.0

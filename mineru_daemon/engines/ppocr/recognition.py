@@ -10,7 +10,7 @@ than single lines do, and padding costs and confuses. Finding lines is left to
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,19 +56,19 @@ class Recogniser:
         self._input = session.inputs[0]
         self._characters = characters
 
-    def read(self, line: Pixels) -> Reading:
-        """Read an RGB crop (48, w, 3)."""
+    def read(self, line: Pixels, before_run: Callable[[], object]) -> Reading:
+        """Read an RGB crop (48, w, 3); `before_run` precedes the model run."""
         feed = planes(line)
+        before_run()
         output = self._session.run({self._input: feed})[0]
         return decoded(output[0], self._characters, feed.shape[3] / line.shape[1])
 
 
-def characters(metadata: dict[str, str]) -> list[str]:
+def characters(listed: str) -> list[str]:
     """Characters by class number: 0 is CTC's blank, the last one a space.
 
-    The list is in the model's metadata, one character a line.
+    `listed` has them one a line. Raises `EngineError` if there are none.
     """
-    listed = metadata.get("character")
     if not listed:
         raise EngineError("The recognition model carries no list of characters.")
     return ["", *listed.rstrip("\n").split("\n"), " "]

@@ -1,4 +1,4 @@
-"""Which model reads lines: the one that ships, or a folder of the user's.
+"""Which model reads lines: one of those that ship, or a folder of the user's.
 
 A folder as PaddleOCR's models come when exported to ONNX (`paddle2onnx`): one `.onnx` file,
 `inference.onnx` if there are several, and the characters that its classes stand for: in the
@@ -12,6 +12,7 @@ import contextlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -25,6 +26,11 @@ CONFIGURATION = "inference.yml"
 """PaddleOCR's names."""
 
 
+Size = Literal["tiny", "small"]
+SIZES: tuple[Size, ...] = ("tiny", "small")
+"""Of the models that ship, the quicker one first."""
+
+
 @dataclass(frozen=True)
 class RecognitionModel:
     """A loaded model, and the characters of its classes."""
@@ -34,10 +40,17 @@ class RecognitionModel:
     """By class number: 0 is CTC's blank."""
 
 
-def shipped(plan: cpu.ThreadPlan, *, spinning: bool = False) -> RecognitionModel:
-    """PP-OCRv6 small. Raises `EngineError`."""
-    session = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
-    return RecognitionModel(session, recognition.characters(session.metadata))
+def shipped(
+    plan: cpu.ThreadPlan, size: Size = "small", *, spinning: bool = False
+) -> RecognitionModel:
+    """PP-OCRv6 in one of its sizes. Raises `EngineError`."""
+    if size == "tiny":
+        session = Session(weights.locate(weights.QUICK_RECOGNITION), plan, spinning=spinning)
+        listed = weights.locate(weights.QUICK_CHARACTERS).read_text("utf-8")
+    else:
+        session = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
+        listed = session.metadata.get("character", "")
+    return RecognitionModel(session, recognition.characters(listed))
 
 
 def of_folder(folder: Path, plan: cpu.ThreadPlan, *, spinning: bool = False) -> RecognitionModel:
