@@ -131,7 +131,7 @@ def _edges(words: Sequence[tuple[int, int]], places: Sequence[float], line: Pixe
     """Where words begin, in pixels, and where the last one ends: in the gaps between them."""
     width = line.shape[1]
     # Rows at the very edge show the neighbours' ascenders and descenders.
-    middle = line[CROP_HEIGHT // 8 : -CROP_HEIGHT // 8].max(axis=2)
+    middle = line[CROP_HEIGHT // 8 : -CROP_HEIGHT // 8, :, 1]
     contrast = middle.max(axis=0).astype(np.float32) - middle.min(axis=0)
     ink = cv2.blur(contrast[None], (GAP, 1), borderType=cv2.BORDER_REPLICATE)[0]
     edges = [0]

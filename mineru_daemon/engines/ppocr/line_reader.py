@@ -66,7 +66,10 @@ class LineReader:
             ]
         self._sessions = [detector, *(model.session for model in models)]
         self._recognisers = [
-            recognition.Recogniser(model.session, model.characters) for model in models
+            recognition.Recogniser(
+                model.session, model.characters, spaces_by_ink=model.spaces_by_ink
+            )
+            for model in models
         ]
         # Single marks, and lines that tell up from down, are few: the best network reads them.
         self._best = self._recognisers[-1]

@@ -18,7 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
+from mineru_daemon.engines.ppocr import spacing
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads, normalised
+from mineru_daemon.engines.ppocr.scripts import is_wide
 from mineru_daemon.errors import EngineError
 
 CROP_HEIGHT = 48
@@ -50,18 +52,27 @@ class Reading:
 class Recogniser:
     """Reads crops of lines."""
 
-    def __init__(self, session: Session, characters: Sequence[str]) -> None:
-        """`characters` are those of the model's classes, from CTC's blank on."""
+    def __init__(
+        self, session: Session, characters: Sequence[str], *, spaces_by_ink: bool = False
+    ) -> None:
+        """`characters` are those of the model's classes, from CTC's blank on.
+
+        `spaces_by_ink` lets the gaps between letters tell, too, where words end.
+        """
         self._session = session
         self._input = session.inputs[0]
         self._characters = characters
+        self._spaces_by_ink = spaces_by_ink
 
     def read(self, line: Pixels, before_run: Callable[[], object]) -> Reading:
         """Read an RGB crop (48, w, 3); `before_run` precedes the model run."""
         feed = planes(line)
         before_run()
-        output = self._session.run({self._input: feed})[0]
-        return decoded(output[0], self._characters, feed.shape[3] / line.shape[1])
+        distribution = self._session.run({self._input: feed})[0][0]
+        reading = decoded(distribution, self._characters, feed.shape[3] / line.shape[1])
+        if self._spaces_by_ink:
+            return respaced(reading, distribution, line, feed.shape[3] / len(distribution))
+        return reading
 
 
 def characters(listed: str) -> list[str]:
@@ -129,3 +140,34 @@ def decoded(
     places = np.minimum((steps + 0.5) / len(best) * padded, 1.0)
     scores = distribution[steps, best[steps]]
     return Reading(text, float(scores.mean()), tuple(places.tolist()), tuple(scores.tolist()))
+
+
+def respaced(
+    reading: Reading,
+    distribution: npt.NDArray[np.float32],
+    line: Pixels,
+    pixels_per_step: float,
+) -> Reading:
+    """The reading of an RGB crop (48, w, 3) with the spaces that `spacing` finds likely.
+
+    Where scripts have no words, those that the network found stay.
+    """
+    letters = [n for n, one in enumerate(reading.text) if one != " "]
+    if len(letters) < 2:
+        return reading
+    width = line.shape[1]
+    steps = [int(reading.places[n] * width / pixels_per_step) for n in letters]
+    chances = spacing.chances(distribution[:, -1], steps, line, pixels_per_step)
+    text, places, scores = [], [], []
+    for n, after, chance in zip(letters, [*letters[1:], None], [*chances, 0.0], strict=True):
+        text.append(reading.text[n])
+        places.append(reading.places[n])
+        scores.append(reading.scores[n])
+        if after is None:
+            break
+        wordless = is_wide(reading.text[n]) or is_wide(reading.text[after])
+        if after > n + 1 if wordless else chance >= 0.5:
+            text.append(" ")
+            places.append((reading.places[n] + reading.places[after]) / 2)
+            scores.append(reading.scores[n + 1] if wordless else float(chance))
+    return Reading("".join(text), float(np.mean(scores)), tuple(places), tuple(scores))

@@ -38,6 +38,8 @@ class RecognitionModel:
     session: Session
     characters: list[str]
     """By class number: 0 is CTC's blank."""
+    spaces_by_ink: bool = False
+    """Whether it misses spaces that the gaps in the ink can tell."""
 
 
 def shipped(
@@ -50,7 +52,7 @@ def shipped(
     else:
         session = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
         listed = session.metadata.get("character", "")
-    return RecognitionModel(session, recognition.characters(listed))
+    return RecognitionModel(session, recognition.characters(listed), size == "tiny")
 
 
 def of_folder(folder: Path, plan: cpu.ThreadPlan, *, spinning: bool = False) -> RecognitionModel:

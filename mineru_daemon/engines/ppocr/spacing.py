@@ -1,0 +1,62 @@
+"""Spaces between words, told by the network and by the gaps in the ink together.
+
+PP-OCRv6 tiny reads letters better than spaces: of the lines of receipts whose letters it
+reads as small does, one in ten has other spaces. Which letters there are is decided by
+`recognition`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from mineru_daemon.engines.ppocr.detection import Pixels
+
+CHANCE_WEIGHT, GAP_WEIGHT, BIAS = 0.83, 0.26, -1.86
+"""Of the log odds of a space, of the pixels by which a gap is wider than the line's middle
+one, and of neither. A logistic regression over 5,451 gaps of receipts: of 633 spaces and the
+gaps without, the network alone has 74 wrong, both together 28."""
+
+PALE = 0.3
+"""Share of a line's usual contrast below which a column of it has no ink."""
+
+EDGE = 6
+"""Rows of a crop at its top and bottom that may show the lines above and below."""
+
+
+def chances(
+    spaces: npt.NDArray[np.float32], steps: Sequence[int], line: Pixels, pixels_per_step: float
+) -> npt.NDArray[np.float64]:
+    """How likely a space is between each letter and the next one: 0 to 1, shape (n - 1,).
+
+    `spaces` has the network's own chance of a space at each of its steps, `steps` where the n
+    letters were found, `line` is the RGB crop (48, w, 3) that they were read from.
+    """
+    gaps = _gaps([(step + 0.5) * pixels_per_step for step in steps], line)
+    wider = gaps - np.median(gaps)
+    said = np.array([spaces[a : b + 1].max() for a, b in pairwise(steps)])
+    odds = np.log(said + 1e-4) - np.log(1 - said + 1e-4)
+    evidence = CHANCE_WEIGHT * odds + GAP_WEIGHT * wider + BIAS
+    chance: npt.NDArray[np.float64] = 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
+    return chance
+
+
+def _gaps(middles: Sequence[float], line: Pixels) -> npt.NDArray[np.float64]:
+    """Pixels without ink between neighbouring letters, whose middles are given in pixels."""
+    # Green is nearly what the eye sees as bright.
+    rows = line[EDGE:-EDGE, :, 1]
+    contrast = rows.max(axis=0).astype(np.int16) - rows.min(axis=0)
+    columns = np.arange(len(contrast))
+    inked = contrast >= PALE * np.percentile(contrast, 95)
+    # For each column, how many up to it have had no ink.
+    empty = columns - np.maximum.accumulate(np.where(inked, columns, -1))
+    found = []
+    for left, right in pairwise(middles):
+        first, stop = math.floor(left), min(math.floor(right) + 1, len(columns))
+        within = empty[first:stop]
+        found.append(np.minimum(within, columns[1 : len(within) + 1]).max(initial=0))
+    return np.array(found, np.float64)
