@@ -33,7 +33,7 @@ def word_ends(text: str, said: float, **colours: str) -> list[int]:
     line, steps = drawn(text, **colours)
     spaces = np.full(round(line.shape[1] / STEP) + 1, said, np.float32)
     chances = spacing.chances(spaces, steps, line, STEP)
-    return [n + 1 for n in np.flatnonzero(chances >= 0.5)]
+    return [int(n) + 1 for n in np.flatnonzero(chances >= 0.5)]
 
 
 @pytest.mark.parametrize("colours", [{}, {"ink": "white", "paper": "navy"}, {"ink": "grey"}])

@@ -20,7 +20,7 @@ from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.recognition import CROP_HEIGHT, Reading, Recogniser
 from mineru_daemon.engines.ppocr.scripts import is_wide
 
-UNSURE = 0.7
+UNSURE = 0.9
 """Confidence of a character below which its word is read again."""
 
 WIDE_UNSURE = 0.9
