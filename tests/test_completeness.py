@@ -41,6 +41,7 @@ KINDS: dict[str, bytes] = {
     "tiff": saved("TIFF"),
     "tiff with deflate": saved("TIFF", compression="tiff_adobe_deflate"),
     "fax tiff": saved("TIFF", "1", compression="group4"),
+    "described tiff": saved("TIFF", "1", compression="group4", description="Order 2065 " * 9),
     "big-endian tiff": saved("TIFF", "I;16B"),
     "bigtiff": saved("TIFF", big_tiff=True),
     "multi-page tiff": saved("TIFF", save_all=True, append_images=[drawing(), drawing("L")]),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from mineru_daemon.bench import kills
+from mineru_daemon.bench import accounts, kills
 from mineru_daemon.bench.process import Served
 
 
@@ -29,7 +29,7 @@ def test_the_storm_sees_what_is_lost_doubled_or_left_over(tmp_path):
     lost.unlink()
     (served.outbox / ".x.json.part").touch()
     (served.outbox / "half.json").write_text('{"schema":')
-    kills.check_meanwhile(served, findings)
-    kills.check_end(served, findings)
+    accounts.check_meanwhile(served, findings)
+    accounts.check_end(served, findings)
     assert len(findings.lost) == len(findings.doubled) == 1
     assert len(findings.wrong) >= 5

@@ -28,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     backlog = benchmark("backlog", _backlog, "Drop many files at once; watch memory and order.")
     backlog.add_argument("--files", type=int, default=10_000, metavar="N", help="default 10000")
 
+    soak = benchmark(
+        "soak", _soak, "Files of every kind, with kills, full disks and an inbox that drops out."
+    )
+    soak.add_argument("--minutes", type=float, default=10.0, metavar="N", help="default 10")
+    soak.add_argument("--files", type=int, default=2000, metavar="N", help="default 2000")
+    soak.add_argument("--seed", type=int, default=1, metavar="N", help="of files and faults")
+    soak.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+
     idle = benchmark("idle", _idle, "What a daemon with an empty inbox costs.")
     idle.add_argument("--seconds", type=float, default=60.0, metavar="N", help="default 60")
 
@@ -76,6 +84,12 @@ def _backlog(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import backlog
 
     return backlog.run(options.files)
+
+
+def _soak(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import soak
+
+    return soak.run(options.minutes, options.files, options.seed, options.json)
 
 
 def _idle(options: argparse.Namespace) -> int:

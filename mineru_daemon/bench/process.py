@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,27 @@ START_SECONDS = 120.0
 class Served:
     """Folders below `base` and the daemon that serves them; may be started many times."""
 
-    def __init__(self, base: Path, *options: str, module: str = "mineru_daemon") -> None:
-        """`options` are those of `mineru-daemon run`, after the folders; `module` runs it."""
-        self.inbox, self.outbox, self.done, self.failed, self.spool = (
-            base / name for name in FOLDER_NAMES
-        )
+    def __init__(
+        self,
+        base: Path,
+        *options: str,
+        elsewhere: Mapping[str, Path] | None = None,
+        within: Sequence[str] = (),
+        module: str = "mineru_daemon",
+    ) -> None:
+        """`options` are those of `mineru-daemon run`, after the folders; `elsewhere` tells by
+        name which folders do not lie below `base`; `within` is a command that takes another
+        as arguments and becomes it, as `nice` does; `module` runs it."""
+        folders = {name: base / name for name in FOLDER_NAMES} | dict(elsewhere or {})
+        self.inbox, self.outbox, self.done, self.failed, self.spool = folders.values()
         self.journal = base / "daemon.log"
         self.journal.touch()
-        config = base / "config.toml"
-        config.touch()  # An empty one, lest the user's own is taken.
-        folders = [f"--{name}={base / name}" for name in FOLDER_NAMES]
-        self._command = [sys.executable, "-m", module, "run", f"--config={config}"]
-        self._command += [*folders, "--log-format=json", *options]
+        self._config = base / "config.toml"
+        self._config.touch()  # An empty one, lest the user's own is taken.
+        self._command = [*within, sys.executable, "-m", module, "run"]
+        self._command += [f"--config={self._config}"]
+        self._command += [f"--{name}={folder}" for name, folder in folders.items()]
+        self._command += ["--log-format=json", *options]
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0
         self.inbox.mkdir(exist_ok=True)
@@ -44,6 +53,15 @@ class Served:
         """Process id of the daemon."""
         assert self._process
         return self._process.pid
+
+    def configure(self, toml: str) -> None:
+        """Put settings into its file, for the next start or `reload`; options come before them."""
+        self._config.write_text(f"{toml}\n", "utf-8")
+
+    def reload(self) -> None:
+        """Have it read its settings again."""
+        assert self._process
+        self._process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
         """Start the daemon, in a process group of its own; does not wait for it."""

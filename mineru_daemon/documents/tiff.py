@@ -21,6 +21,12 @@ _LENGTHS = (279, 325)
 _VALUE_TYPES = {3: "u2", 4: "u4", 16: "u8"}
 """Field types that carry offsets: SHORT, LONG, LONG8."""
 
+_TYPE_BYTES = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4,
+    16: 8, 17: 8, 18: 8,
+}  # fmt: skip
+"""Bytes of one value of each field type (TIFF 6.0, section 2; BigTIFF)."""
+
 _MAX_TAGS = 0xFFFF
 """Tags of a frame: more does not fit into a classic TIFF, and no BigTIFF needs more."""
 
@@ -68,6 +74,9 @@ def frames(stream: BinaryIO) -> Iterator[Frame]:
             _number(table[at : at + 2], order): table[at + 2 : at + entry_bytes]
             for at in range(0, count * entry_bytes, entry_bytes)
         }
+        if any(_end(entry, order, word) > size for entry in entries.values()):
+            # Some writers put what describes the picture behind it.
+            raise CutError
         yield _frame(stream, size, entries, order, word)
         offset = _number(table[-word:], order)
 
@@ -106,6 +115,12 @@ def _values(
     if length > word:
         data = _read(stream, _number(data, order), length)
     return np.frombuffer(data[:length], dtype).astype(np.float64)
+
+
+def _end(entry: bytes, order: str, word: int) -> int:
+    """Offset just behind a tag's values, where they do not lie in the entry itself."""
+    length = _TYPE_BYTES.get(_number(entry[:2], order), 0) * _number(entry[2 : 2 + word], order)
+    return _number(entry[2 + word :], order) + length if length > word else 0
 
 
 def _number(data: bytes, order: str) -> int:
