@@ -19,22 +19,8 @@ from tokenizers.models import BPE
 from tokenizers.processors import ByteLevel
 from tokenizers.trainers import BpeTrainer
 
-_QWEN_TOKENS = (
-    "<|endoftext|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "<|object_ref_start|>",
-    "<|object_ref_end|>",
-    "<|box_start|>",
-    "<|box_end|>",
-    "<|quad_start|>",
-    "<|quad_end|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|vision_pad|>",
-    "<|image_pad|>",
-    "<|video_pad|>",
-)
+from mineru_daemon.bench import byte_tokenizer
+
 _MINERU_TOKENS = (
     "<|ref_start|>",
     "<|ref_end|>",
@@ -59,20 +45,13 @@ _MINERU_TOKENS = (
     "<|content_start|>",
     "<|content_end|>",
 )
-SPECIAL_TOKENS = _QWEN_TOKENS + _MINERU_TOKENS
+SPECIAL_TOKENS = byte_tokenizer.SPECIAL + _MINERU_TOKENS
 
 MERGES = 384
 """Merges of the byte pairs: frequent words are one token, others several."""
 
 _MAX_POSITIONS = 4096
 """A layout prompt is 1369 image tokens and some twenty others."""
-
-# How Qwen2's tokenizer cuts a text before it merges: contractions, words with the sign before
-# them, single digits, runs of signs, line breaks, spaces.
-_CUT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
 
 CHAT_TEMPLATE = (
     "{%- if messages[0].role != 'system' -%}"
@@ -109,7 +88,7 @@ def train_tokenizer(texts: Iterable[str]) -> Tokenizer:
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_CUT), behavior="isolated"),
+            pre_tokenizers.Split(Regex(byte_tokenizer.WORDS), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
