@@ -73,11 +73,29 @@ def test_where_no_letters_are_found_a_block_is_shown_as_it_is() -> None:
 
 
 def test_large_print_is_shown_smaller_and_small_print_as_it_is() -> None:
-    large, small = _printed(WORDS, 60), _printed(WORDS, 14)
-    width, height = scale.crop_size(large, "text", "balanced", 0)
-    shown = scale.letter_height(large.resize((width, height), Image.Resampling.BICUBIC))
+    large, small = _printed(WORDS * 3, 60), _printed(WORDS, 12)
+    size = scale.crop_size(large, "text", "balanced", 0)
+    shown = scale.letter_height(large.resize(size, Image.Resampling.BICUBIC))
     assert shown == pytest.approx(scale.LETTERS["balanced"]["text"], abs=1.5)
     assert scale.crop_size(small, "text", "balanced", 0) == small.size
+
+
+@pytest.mark.parametrize("lines", [WORDS[:1], WORDS, WORDS * 4], ids=len)
+@pytest.mark.parametrize("preset", ["balanced", "economy"])
+def test_no_letter_becomes_lower_than_needed_and_no_token_is_too_many(
+    lines: Sequence[str], preset: scale.Preset
+) -> None:
+    for size in range(24, 70, 3):
+        image = _printed(lines, size)
+        found, needed = scale.letter_height(image), scale.LETTERS[preset]["text"]
+        assert found is not None
+        for side, shown in zip(image.size, scale.crop_size(image, "text", preset, 0), strict=True):
+            assert shown % scale.TOKEN_SIDE == 0
+            whole, per_letter = round(side / scale.TOKEN_SIDE) * scale.TOKEN_SIDE, found / side
+            enough = (shown + scale.SLACK * scale.TOKEN_SIDE) * per_letter >= needed
+            assert shown == whole or (shown < whole and enough)
+            fewer = shown - scale.TOKEN_SIDE
+            assert not fewer or fewer * per_letter < needed
 
 
 def test_tables_and_formulas_are_shown_larger_than_text() -> None:
@@ -106,4 +124,4 @@ def test_no_side_is_longer_than_the_bounds() -> None:
 
 def test_a_line_is_never_lower_than_an_image_token() -> None:
     image = _printed(("Invoice",), 60)
-    assert min(scale.crop_size(image, "title", "economy", 0)) >= scale.SMALLEST_SIDE
+    assert min(scale.crop_size(image, "title", "economy", 0)) >= scale.TOKEN_SIDE

@@ -7,6 +7,7 @@ they need. Nothing is ever enlarged.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import cv2
@@ -27,13 +28,13 @@ LONGEST_SIDES: dict[Preset, int] = {"quality": 0, "balanced": 0, "economy": 768}
 
 LETTERS: dict[Preset, dict[str, float]] = {
     "quality": {},
-    "balanced": {"text": 14.0, "table": 16.0, "equation": 18.0},
-    "economy": {"text": 12.0, "table": 14.0, "equation": 16.0},
+    "balanced": {"text": 12.0, "table": 14.0, "equation": 16.0},
+    "economy": {"text": 10.0, "table": 12.0, "equation": 14.0},
 }
-"""Height of capitals in pixels that reading needs. At the official client's 200 dpi, 14 are
-those of print of 7 points, the size of footnotes, which the model has to read as they are.
-Tables are read with their rules, and formulas with letters above and below the line that are
-smaller than those that are counted."""
+"""Height of capitals in pixels that reading needs, at least: sides are rounded up to whole image
+tokens. At the official client's 200 dpi, 12 are those of print of 6 points, the size of the
+smallest notes, which the model has to read as they are. Tables are read with their rules, and
+formulas with letters above and below the line that are smaller than those that are counted."""
 
 TEXT = frozenset(
     {"text", "title", "doc_title", "paragraph_title", "list_item", "aside_text", "ref_text"}
@@ -43,8 +44,11 @@ TEXT = frozenset(
 )
 """Types of blocks that hold nothing but lines of text."""
 
-SMALLEST_SIDE = 28
-"""Pixels, the side of an image token."""
+TOKEN_SIDE = 28
+"""Pixels of an image token; sides are multiples of it."""
+
+SLACK = 0.05
+"""Of a token's side that may be wanting, rather than to add a whole token."""
 
 LEAST_CONTRAST = 40
 """Difference to the ground, of 255, below which there is no text to be measured."""
@@ -79,9 +83,19 @@ def crop_size(image: Image.Image, kind: str, preset: Preset, max_image_size: int
             factor = min(factor, longest / max(image.size))
     needed = LETTERS[preset].get("text" if kind in TEXT else kind)
     if needed is not None and (found := letter_height(image)) is not None:
-        factor = min(factor, max(needed / found, SMALLEST_SIDE / min(image.size)))
+        enough = needed / found
+        if enough < factor:
+            # What is rounded to the nearest token may lose a third of a line's height.
+            width, height = (_tokens(side * enough, side * factor) for side in image.size)
+            return width * TOKEN_SIDE, height * TOKEN_SIDE
     width, height = (max(1, round(side * factor)) for side in image.size)
     return width, height
+
+
+def _tokens(least: float, most: float) -> int:
+    """Tokens of a side of `least` pixels, rounded up, but no more than one of `most` is given."""
+    wanted = math.ceil(least / TOKEN_SIDE - SLACK)
+    return max(1, min(wanted, round(most / TOKEN_SIDE)))
 
 
 def letter_height(image: Image.Image) -> float | None:
