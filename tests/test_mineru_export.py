@@ -338,6 +338,36 @@ def test_a_step_attends_to_the_cache_as_a_prompt_does(numbers: np.random.Generat
         np.testing.assert_allclose(keys[row, :, :length], caches[row][0][0, :, :length], atol=1e-6)
 
 
+def test_the_last_layer_goes_on_with_nothing_but_the_position_asked_for(
+    numbers: np.random.Generator,
+) -> None:
+    weights = decoder_layer(numbers)
+
+    def layer(ends: bool) -> Session:
+        def write(graph: Graph) -> None:
+            models.decoder_inputs(graph, TEXT, 1)
+            x, more = models.decoder_layer(
+                graph,
+                weights,
+                0,
+                ("inputs_embeds", None),
+                TEXT,
+                models.attend_prompt,
+                linear.exact,
+                ends=ends,
+            )
+            graph.output("out", graph.op("Add", [x, more or x]), None)
+
+        return session_of(write)
+
+    embeds = drawn(numbers, 1, 7, TEXT.hidden_size)
+    feeds = prompt_feeds(embeds, 16)
+    whole = layer(ends=False).run(feeds, ["out"])[0]
+    for position in (6, 2):
+        one = layer(ends=True).run({**feeds, "last": np.array([[position]])}, ["out"])[0]
+        np.testing.assert_allclose(one, whole[:, position], rtol=1e-5, atol=1e-6)
+
+
 # --- files -------------------------------------------------------------------
 
 

@@ -53,6 +53,7 @@ class Session:
         *,
         spinning: bool = False,
         shrinking: bool = False,
+        as_written: bool = False,
         weights: Mapping[str, Array] | None = None,
     ) -> None:
         """Load `model`, a file or the content of one; `weights` stand in for files that a
@@ -62,7 +63,8 @@ class Session:
 
         `spinning` lets threads wait actively within a run (lower latency, more CPU),
         never between runs. The memory of a run is kept for the next one, or given back
-        after it if `shrinking`: for long runs that differ in size.
+        after it if `shrinking`: for long runs that differ in size. A graph that is meant to
+        be run `as_written` has its constants folded, but no operators fused.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -71,7 +73,10 @@ class Session:
         options.intra_op_num_threads = plan.intra
         options.inter_op_num_threads = plan.inter
         options.execution_mode = runtime.ExecutionMode.ORT_SEQUENTIAL
-        options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        levels = runtime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_ENABLE_BASIC if as_written else levels.ORT_ENABLE_ALL
+        )
         # Without it a run takes and leaves twice as much: the C library's heap is torn up.
         options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False

@@ -54,7 +54,8 @@ def load(
     processor = ImageProcessor.read(folder.file("preprocessor_config.json"))
 
     def session(graph: str, *, shrinking: bool) -> Session:
-        return Session(folder.path / graph, plan, spinning=spinning, shrinking=shrinking)
+        path = folder.path / graph
+        return Session(path, plan, spinning=spinning, shrinking=shrinking, as_written=True)
 
     graphs = folder.manifest.graphs
     # Images and prompts differ in size; steps of decoding are many and alike.

@@ -158,14 +158,10 @@ class Calibration:
         layer = layers.head(self._checkpoint.tensor, text)
 
         def write(graph: Graph, linear: models.Linear) -> str:
-            graph.input("stream", [1, "S", text.hidden_size])
+            graph.input("stream", ["B", text.hidden_size])
             return models.decoder_head(graph, layer, ("stream", None), text, linear)
 
-        def feeds(sample: Sample) -> Feeds:
-            last = np.array([[len(sample.ids) - 1]], np.int64)
-            return {"stream": sample.stream, "last": last}
-
-        peaks = self._run(write, feeds)
+        peaks = self._run(write, lambda sample: {"stream": sample.stream[:, -1]})
         for sample in self.samples:
             sample.logits = sample.stream[0]
         return layer, peaks
@@ -177,16 +173,19 @@ class Calibration:
         parts: list[str] = []
 
         def watched(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
-            parts.append(name.rpartition(".")[2])
-            rows = graph.op("Reshape", [x, graph.constant([-1, weight.shape[1]])])
-            peak = graph.op("ReduceMax", [graph.op("Abs", [rows]), graph.constant([0])], keepdims=0)
-            graph.output(f"peak.{parts[-1]}", peak, [weight.shape[1]])
+            part = name.rpartition(".")[2]
+            if part not in parts:  # Several products may read the same input.
+                parts.append(part)
+                width = weight.shape[1]
+                rows = graph.op("Abs", [graph.op("Reshape", [x, graph.constant([-1, width])])])
+                peak = graph.op("ReduceMax", [rows, graph.constant([0])], keepdims=0)
+                graph.output(f"peak.{part}", peak, [width])
             return exact(graph, x, name, weight, bias)
 
         weights = MemoryWeights()
         graph = Graph(weights)
         graph.output("out", write(graph, watched), None)
-        session = Session(graph.model(), self._plan, weights=weights.arrays)
+        session = Session(graph.model(), self._plan, as_written=True, weights=weights.arrays)
         wanted = ["out", *(f"peak.{part}" for part in parts)]
         peaks: Peaks = {}
         for sample in self.samples:

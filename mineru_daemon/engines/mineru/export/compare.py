@@ -54,7 +54,7 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
 
 
 def _session(path: Path) -> Session:
-    return Session(path, cpu.granted_threads(), shrinking=True)
+    return Session(path, cpu.granted_threads(), shrinking=True, as_written=True)
 
 
 def _prompt(calibration: Calibration, sample: Sample) -> Feeds:

@@ -79,14 +79,17 @@ def int8(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> 
 
 
 def _quantised(graph: Graph, x: str) -> tuple[str, str]:
-    """The step of each row of `x` [..., 1], and `x` in such steps, uint8.
+    """The step of each row of `x` [..., 1], and `x` in such steps, uint8; once for all its readers.
 
     A row of zeros has a step of zero; whatever 0 / 0 is rounded to is multiplied by it later.
     """
-    largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.constant([-1])], keepdims=1)
-    step = graph.op("Mul", [largest, graph.number(1 / ACTIVATION_LEVELS)])
-    scaled = graph.op("Div", [x, step])
-    return step, graph.op("QuantizeLinear", [scaled, _one(graph), _zero(graph)])
+    step, levels = f"{x}.step", f"{x}.levels"
+    if not graph.made(levels):
+        largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.constant([-1])], keepdims=1)
+        graph.op("Mul", [largest, graph.number(1 / ACTIVATION_LEVELS)], outputs=[step])
+        scaled = graph.op("Div", [x, step])
+        graph.op("QuantizeLinear", [scaled, _one(graph), _zero(graph)], outputs=[levels])
+    return step, levels
 
 
 def _product(graph: Graph, levels: str, name: str, weight: Float) -> str:

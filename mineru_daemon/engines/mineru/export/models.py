@@ -23,6 +23,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
+
 from mineru_daemon.engines.mineru.architecture import (
     LAYER_NORM_EPSILON,
     TextArchitecture,
@@ -92,14 +94,13 @@ def vision_layer(
     linear: Linear,
 ) -> Stream:
     """Attention over all patches, then the MLP."""
-    heads, width = architecture.heads, architecture.embed_dim
+    heads = architecture.heads
 
     def apply(x: str, part: str) -> str:
         return linear(graph, x, f"{prefix}.{part}", layer[f"{part}.weight"], layer[f"{part}.bias"])
 
     n, x = _layer_norm(graph, stream, layer, f"{prefix}.norm1", "norm1")
-    split = graph.constant([width] * 3)
-    q, k, v = graph.ops("Split", [apply(n, "qkv"), split], 3, axis=-1)
+    q, k, v = _products(graph, n, layer, prefix, "qkv", 3, linear)
     q, k = (
         graph.op("RotaryEmbedding", [one, "pos", "cos", "sin"], domain=CONTRIB, num_heads=heads)
         for one in (q, k)
@@ -179,8 +180,14 @@ def decoder_layer(
     architecture: TextArchitecture,
     attend: Attention,
     linear: Linear,
+    *,
+    ends: bool = False,
 ) -> Stream:
-    """Attention over the cache, then the gated MLP."""
+    """Attention over the cache, then the gated MLP.
+
+    Behind the layer that `ends` the decoder nothing but the position `last` of each row is
+    asked for: the stream is [B, hidden] from its attention on.
+    """
     prefix = f"layers.{number}"
 
     def apply(x: str, part: str) -> str:
@@ -191,10 +198,12 @@ def decoder_layer(
     attended = attend(graph, apply(n, "qkv"), number, architecture)
     for name in _cache("present", number):
         graph.output(name, name, _cache_shape(architecture))
+    if ends:
+        graph.input("last", ["B", 1], "i8")
+        x, attended = (graph.op("GatherND", [one, "last"], batch_dims=1) for one in (x, attended))
     stream = x, apply(attended, "o")
     n, x = _rms_norm(graph, stream, layer["norm2.weight"], f"{prefix}.norm2", architecture)
-    halves = graph.constant([architecture.intermediate_size] * 2)
-    gate, up = graph.ops("Split", [apply(n, "gate_up"), halves], 2, axis=-1)
+    gate, up = _products(graph, n, layer, prefix, "gate_up", 2, linear)
     gate = graph.op("QuickGelu", [gate], domain=CONTRIB, alpha=SILU_ALPHA)
     return x, apply(graph.op("Mul", [gate, up]), "down")
 
@@ -278,13 +287,8 @@ def decoder_head(
     architecture: TextArchitecture,
     linear: Linear,
 ) -> str:
-    """Logits of one position in each row: the head is a quarter of the decoder's weights."""
-    graph.input("last", ["B", 1], "i8")
-    x, more = stream
-    if more is not None:
-        x = graph.op("Add", [x, more])
-    x = graph.op("GatherND", [x, "last"], batch_dims=1)
-    n, _ = _rms_norm(graph, (x, None), layer["norm.weight"], "norm", architecture)
+    """Logits of a stream [B, hidden]: the head is a quarter of the decoder's weights."""
+    n, _ = _rms_norm(graph, stream, layer["norm.weight"], "norm", architecture)
     return linear(graph, n, "head.lm", layer["lm.weight"], None)
 
 
@@ -312,6 +316,7 @@ class DecoderWriter:
             self._architecture,
             self._attend,
             self._linear,
+            ends=self._count == self._architecture.layers - 1,
         )
         self._count += 1
 
@@ -323,31 +328,47 @@ class DecoderWriter:
         return graph
 
 
+def _products(
+    graph: Graph, x: str, layer: Layer, prefix: str, part: str, count: int, linear: Linear
+) -> list[str]:
+    """Products with `count` equal parts of a weight's rows: to take one product apart afterwards
+    would copy it."""
+    weights = np.split(layer[f"{part}.weight"], count)
+    bias = layer.get(f"{part}.bias")
+    biases = [None] * count if bias is None else np.split(bias, count)
+    return [
+        linear(graph, x, f"{prefix}.{number}.{part}", weight, one)
+        for number, (weight, one) in enumerate(zip(weights, biases, strict=True))
+    ]
+
+
 # --- normalisation -----------------------------------------------------------
 
 
 def _layer_norm(
     graph: Graph, stream: Stream, weights: Layer, name: str, part: str
 ) -> tuple[str, str]:
-    """Normalised stream, and the stream itself."""
+    """Normalised stream, and the stream itself.
+
+    Not by SkipLayerNormalization, which took five times as long as both operators.
+    """
+    x, more = stream
+    if more is not None:
+        x = graph.op("Add", [x, more])
     gain = graph.weight(f"{name}.weight", weights[f"{part}.weight"])
     bias = graph.weight(f"{name}.bias", weights[f"{part}.bias"])
-    return _norm(graph, stream, [gain, bias], "LayerNormalization", "", epsilon=LAYER_NORM_EPSILON)
+    given = [x, gain, bias]
+    return graph.op("LayerNormalization", given, axis=-1, epsilon=LAYER_NORM_EPSILON), x
 
 
 def _rms_norm(
     graph: Graph, stream: Stream, gain: Float, name: str, architecture: TextArchitecture
 ) -> tuple[str, str]:
-    weight = graph.weight(f"{name}.weight", gain)
-    epsilon = architecture.rms_norm_eps
-    return _norm(graph, stream, [weight], "SimplifiedLayerNormalization", "", epsilon=epsilon)
-
-
-def _norm(
-    graph: Graph, stream: Stream, weights: list[str], kind: str, domain: str, epsilon: float
-) -> tuple[str, str]:
+    """The same with root mean squares."""
     x, more = stream
+    weight, epsilon = graph.weight(f"{name}.weight", gain), architecture.rms_norm_eps
+    kind = "SimplifiedLayerNormalization"
     if more is None:
-        return graph.op(kind, [x, *weights], domain=domain, axis=-1, epsilon=epsilon), x
-    made = graph.ops(f"Skip{kind}", [more, x, *weights], 4, domain=CONTRIB, epsilon=epsilon)
+        return graph.op(kind, [x, weight], axis=-1, epsilon=epsilon), x
+    made = graph.ops(f"Skip{kind}", [more, x, weight], 4, domain=CONTRIB, epsilon=epsilon)
     return made[0], made[3]
