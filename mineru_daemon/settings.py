@@ -172,14 +172,14 @@ class Settings(BaseSettings):
     preset: Literal["quality", "balanced", "economy"] = _setting(
         "balanced",
         "How much the engine mineru sees: quality is what the model's makers show it (the page "
-        "at 1036 x 1036 pixels, then each block as it is), balanced the page at 756 x 756 and "
+        "at 1036 x 1036 pixels, then each block as it is), balanced the page at 672 x 672 and "
         "blocks no larger than their text needs, economy the same with no block above 768.",
     )
     image_analysis: bool = _setting(
         False, "The engine mineru describes images and turns charts into tables; slow."
     )
     decode_batch: Annotated[int, Field(ge=1, le=64)] = _setting(
-        8, "Blocks of a page that the engine mineru writes at the same time.", "blocks"
+        16, "Blocks of a page that the engine mineru writes at the same time.", "blocks"
     )
     block_tokens: Annotated[int, Field(ge=1)] = _setting(
         8192,

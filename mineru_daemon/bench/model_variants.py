@@ -23,7 +23,7 @@ MODULES: dict[Kind, str] = {
     "transformers": "transformers_peer",
 }
 
-PAGE_ROWS: dict[Kind, int] = {"ours": 8, "llama.cpp": 4, "transformers": 1}
+PAGE_ROWS: dict[Kind, int] = {"ours": 16, "llama.cpp": 4, "transformers": 1}
 """Crops of a page that are read together: what each engine does unless told otherwise
 (`n_parallel` of mineru-llama-cpp, `batch_size` of the official client on transformers)."""
 

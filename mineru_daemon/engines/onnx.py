@@ -54,6 +54,7 @@ class Session:
         spinning: bool = False,
         shrinking: bool = False,
         as_written: bool = False,
+        packing: bool = True,
         weights: Mapping[str, Array] | None = None,
     ) -> None:
         """Load `model`, a file or the content of one; `weights` stand in for files that a
@@ -64,7 +65,8 @@ class Session:
         `spinning` lets threads wait actively within a run (lower latency, more CPU),
         never between runs. The memory of a run is kept for the next one, or given back
         after it if `shrinking`: for long runs that differ in size. A graph that is meant to
-        be run `as_written` has its constants folded, but no operators fused.
+        be run `as_written` has its constants folded, but no operators fused. Without `packing`
+        weights stay in their file, mapped, and are brought into the kernels' order by each run.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -84,6 +86,7 @@ class Session:
         for pool in ("intra_op", "inter_op"):
             options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.add_session_config_entry("session.disable_prepacking", str(int(not packing)))
         if weights:
             given = [on_cpu(array) for array in weights.values()]
             options.add_external_initializers(list(weights), given)

@@ -35,7 +35,7 @@ equal would be taken now and then, and a model should not answer differently aft
 
 SINGLE_SHARE = 4
 """How many steps of one row count as much as one of a whole batch. A page of MinerU has a
-layout of some 500 tokens, read alone, and 900 tokens of text in batches of eight."""
+layout of some 500 tokens, read alone, and 900 tokens of text in batches."""
 
 _log = structlog.get_logger()
 
