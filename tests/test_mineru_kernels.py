@@ -68,3 +68,23 @@ def test_the_faster_graph_is_taken_and_the_other_closed(
     loaded = loading.load(folder, cpu.plan_threads(1))
     assert closed == [slow]
     assert loaded.decoder._decode.name not in closed
+
+
+@pytest.mark.parametrize(("precision", "unpacked"), [("int8", set()), ("int4", {"prefill.onnx"})])
+def test_only_int4_saves_the_memory_of_packed_prompts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any, unpacked: set[str]
+) -> None:
+    random_checkpoint.write(tmp_path / "checkpoint", shapes=SMALL_WITH_TEXT)
+    folder = build_folder(tmp_path / "checkpoint", tmp_path / "model", precision)
+    opened: dict[str, bool] = {}
+
+    class Seen(Session):
+        def __init__(self, model: Any, plan: Any, *, packing: bool = True, **options: Any) -> None:
+            opened[model.name] = packing
+            super().__init__(model, plan, packing=packing, **options)
+
+    monkeypatch.setattr(loading, "Session", Seen)
+    loaded = loading.load(folder, cpu.plan_threads(2))
+    loaded.close()
+    assert {name for name, packed in opened.items() if not packed} == unpacked
+    assert len(opened) == 3
