@@ -12,6 +12,7 @@ memory, follows links out of the folder, and descends without an end.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,12 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from mineru_daemon.folders import lies_on, mount_points
+
+# What it says, as an error, whenever it is stopped.
+_STOPPED = "called when the thread is inactive"
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: _STOPPED not in record.getMessage()
+)
 
 Hint = Callable[[str | None], None]
 """Called with a path that may have changed, or None when the folder is to be listed."""
