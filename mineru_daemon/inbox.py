@@ -102,7 +102,9 @@ class Inbox:
         self._next_scan = 0.0
         self._next_hinted_scan = 0.0
         self._more = False
-        self._watcher = Watcher(settings.inbox, self.hint, settings.recursive, settings.watch)
+        self._watcher = Watcher(
+            settings.inbox, self.hint, settings.recursive, settings.watch, settings.poll_seconds
+        )
 
     # --- from other threads --------------------------------------------------
 
@@ -249,10 +251,7 @@ class Inbox:
                 if self._now(known) is None:
                     self._settler.forget(known)
         took = time.monotonic() - began
-        interval = self._settings.rescan_seconds
-        if self._watcher.kind == "poll":
-            interval = min(interval, self._settings.poll_seconds)
-        self._next_scan = now + took + max(interval, took * SCAN_SHARE)
+        self._next_scan = now + took + max(self._settings.rescan_seconds, took * SCAN_SHARE)
         self._next_hinted_scan = now + took + took * HINTED_SCAN_SHARE
         self._status.set(inbox_files=count, scan_seconds=round(took, 4))
 

@@ -19,6 +19,7 @@ from mineru_daemon.documents import Page, TextPage
 from mineru_daemon.engines.base import PageReading, Progress, size_warning
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import (
+    boxes,
     captions,
     digital,
     line_reader,
@@ -29,7 +30,7 @@ from mineru_daemon.engines.ppocr import (
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.digital import Digital
-from mineru_daemon.engines.ppocr.image_tables import TableReader
+from mineru_daemon.engines.ppocr.image_tables import TableReader, drawn
 from mineru_daemon.engines.ppocr.layout import Layout
 from mineru_daemon.engines.ppocr.line_reader import Found, LineReader, Recognisers
 from mineru_daemon.engines.ppocr.lines import TextLine, confidence
@@ -180,10 +181,23 @@ class PPOCREngine:
                     else self._layout.regions(found.image)
                 )
             with timed(timings, "postprocess"):
-                blocks = captions.marked(structure.to_blocks(lines, regions, width, height))
+                seen = drawn.find(found.image, lines)
+                if longest < SMALL_IMAGE:
+                    regions = drawn.clipped_table(regions, lines)
+                tables = drawn.missed(seen, regions, structure.SUREST_TABLE, lines)
+                ready = [
+                    Block(
+                        type="table",
+                        bbox=boxes.fractions(table.box, width, height),
+                        content=table.html,
+                    )
+                    for table in tables
+                ]
+                blocks = structure.to_blocks(lines, regions, width, height, ready=ready)
+                blocks = captions.marked(blocks)
             blocks = [
-                self._with_structure(block, lines, found.image, progress, timings)
-                if block.type == "table"
+                self._with_structure(block, lines, found.image, seen, progress, timings)
+                if block.type == "table" and block.content is None
                 else block
                 for block in blocks
             ]
@@ -220,10 +234,12 @@ class PPOCREngine:
         block: Block,
         lines: Sequence[TextLine],
         image: Pixels,
+        seen: Sequence[drawn.DrawnTable],
         progress: Progress,
         timings: Timings,
     ) -> Block:
-        """The table with its content as HTML; `lines` are those of the page."""
+        """The table with its content as HTML; `lines` are those of the page, `seen` its tables
+        by rules and figures, which may have more of this one than the network tells."""
         height, width = image.shape[:2]
         left, top, right, bottom = block.bbox
         inside = structure.lines_of(block, lines, width, height)
@@ -239,7 +255,9 @@ class PPOCREngine:
                 lambda: progress("inference.table"),
                 look,
             )
-        return block.model_copy(update={"content": table.html, "score": min(table.score, 1.0)})
+        box = (left * width, top * height, right * width, bottom * height)
+        html = drawn.fuller(seen, box, len(table.cells)) or table.html
+        return block.model_copy(update={"content": html, "score": min(table.score, 1.0)})
 
     # --- a page with a text layer --------------------------------------------
 

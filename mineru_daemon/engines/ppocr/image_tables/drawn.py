@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import cv2
@@ -20,15 +20,22 @@ import numpy.typing as npt
 from mineru_daemon.engines.ppocr import boxes, digital_tables, reading_order
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.detection import Pixels
+from mineru_daemon.engines.ppocr.image_tables.line_grid import column_gaps
+from mineru_daemon.engines.ppocr.image_tables.pieces import Piece, text_rows
 from mineru_daemon.engines.ppocr.lines import TextLine, slope
 from mineru_daemon.engines.ppocr.pdf_objects import Drawing, Ruling
 from mineru_daemon.engines.ppocr.pdf_text import PrintedLine, Word
+from mineru_daemon.engines.ppocr.regions import Region
 
 TYPE_SIZE = 10.0
 """Points that the type of the page is taken for."""
 
 SIZE_OF_LINE = 0.72
 """Type size over the height of a line's box, as the detector draws it."""
+
+MARGIN = 0.3
+"""Heights of a line's box by which it is wider than its text, at either end: the detector's
+boxes have a margin around the letters."""
 
 SHORTEST = 3.0
 """Type sizes of a rule at least: longer than dashes and the strokes of letters."""
@@ -45,6 +52,25 @@ LEANING = 0.002
 
 MOST_RULES = 1500
 """On a page; more are hatchings or pictures."""
+
+
+FEWEST = 3
+"""Rows and columns of a table without drawn cells, at least; rows of a clipping."""
+
+PROSE = 50
+"""Characters of a line of running text; a receipt's paper has room for 40."""
+
+FEWEST_DRAWN = 6
+"""Fields of a table with drawn cells, at least: axes and frames make four."""
+
+IN_ROWS = 0.8
+"""Share of a clipping's rows of text that have two cells and more, if it is a table."""
+
+INSIDE = 0.7
+"""Share of an area from which on one thing lies in another."""
+
+FULLER = 1.3
+"""Fields of a drawn table over the network's cells from which on the network missed some."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,71 @@ def find(image: Pixels, lines: Sequence[TextLine]) -> list[DrawnTable]:
             table.ruled,
         )
         for table in found
+    ]
+
+
+def missed(
+    seen: Sequence[DrawnTable],
+    regions: Sequence[Region],
+    surest: float,
+    lines: Sequence[TextLine],
+) -> list[DrawnTable]:
+    """Those that no region of a table (score from `surest` on) touches, and that are sure.
+
+    Figures in two columns may be a list of prices or a table of contents, and a page without
+    running text is a receipt or a form, which is read in rows.
+    """
+    tables = [one.box for one in regions if one.type == "table" and one.score >= surest]
+    free = [
+        table for table in seen if not any(boxes.common_area(table.box, box) > 0 for box in tables)
+    ]
+    prose = sum(len(line.text) >= PROSE for line in lines) >= FEWEST
+    sure = [table for table in free if _is_sure(table, prose)]
+    # What lies in a table belongs to it: its words stand in no other.
+    return [
+        table
+        for table in free
+        if table in sure or any(boxes.overlap(table.box, other.box) for other in sure)
+    ]
+
+
+def _is_sure(table: DrawnTable, prose: bool) -> bool:
+    if table.ruled:
+        return table.rows * table.columns >= FEWEST_DRAWN
+    return prose and min(table.rows, table.columns) >= FEWEST
+
+
+def fuller(seen: Sequence[DrawnTable], box: Box, cells: int) -> str | None:
+    """HTML of a table in `box` that has many more than `cells` cells; None if there is none.
+
+    The network ends after some hundred cells, and joins narrow columns of figures.
+    """
+    inside = [table for table in seen if boxes.share(table.box, box) >= INSIDE]
+    best = max(inside, key=lambda one: one.rows * one.columns, default=None)
+    if best is None or best.rows * best.columns < FULLER * cells:
+        return None
+    if any(other is not best and boxes.overlap(other.box, best.box) for other in seen):
+        # Words of a table within it would be missing.
+        return None
+    return best.html if boxes.area(best.box) >= INSIDE * boxes.area(box) else None
+
+
+def clipped_table(regions: Sequence[Region], lines: Sequence[TextLine]) -> list[Region]:
+    """The regions of a clipping, with what is taken for a picture of it all as a table if its
+    lines stand in rows and columns, and the model sees no other table."""
+    if any(region.type == "table" for region in regions):
+        return list(regions)
+    pieces = [Piece(line.text, boxes.around(line.corners)) for line in lines]
+    rows = text_rows(pieces)
+    filled = sum(len(row) >= 2 for row in rows)
+    if len(rows) < FEWEST or filled < IN_ROWS * len(rows) or not column_gaps(pieces):
+        return list(regions)
+    around = boxes.union([piece.box for piece in pieces])
+    return [
+        replace(region, type="table", score=1.0)
+        if region.type == "image" and boxes.share(around, region.box) >= INSIDE
+        else region
+        for region in regions
     ]
 
 
@@ -135,7 +226,9 @@ def _printed(line: TextLine, turn: float, scale: float) -> PrintedLine:
     left, top, right, bottom = (edge * scale for edge in reading_order.upright(line.corners, turn))
     size = SIZE_OF_LINE * (bottom - top)
     inset = (bottom - top - size) / 2
+    margin = min(MARGIN * (bottom - top), (right - left) / 6)
     top, bottom = top + inset, bottom - inset
+    left, right = left + margin, right - margin
     words = [
         Word(text, (left + start * (right - left), top, left + end * (right - left), bottom), size,
              bold=False)
