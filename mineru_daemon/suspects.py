@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 from mineru_daemon.storage import Identity, replace_text
@@ -35,7 +36,11 @@ class CheckJournal:
 
     def begin(self, file: Identity) -> None:
         """About to look into the file. Raises OSError."""
-        self._current.write_text(json.dumps({_key(file): 1}))
+        try:
+            self._current.write_text(json.dumps({_key(file): 1}))
+        except OSError as error:
+            error.filename = os.fspath(self._current)  # write(2) has none
+            raise
 
     def end(self, file: Identity) -> None:
         """The process survived it. A disk that refuses costs the file an attempt at most."""
