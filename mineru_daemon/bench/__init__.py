@@ -38,9 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     idle = benchmark("idle", _idle, "What a daemon with an empty inbox costs.")
     idle.add_argument("--seconds", type=float, default=60.0, metavar="N", help="default 60")
+    idle.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
 
     overhead = benchmark("overhead", _overhead, "What a small file costs besides the engine.")
     overhead.add_argument("--files", type=int, default=20, metavar="N", help="default 20")
+    overhead.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
 
     checkpoint = benchmark(
         "checkpoint", _checkpoint, "Make a random checkpoint of MinerU2.5-2509-1.2B's shapes."
@@ -55,11 +57,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how many times larger a few channels of each linear layer's input are; default 1",
     )
 
-    from mineru_daemon.bench import budget_kept, model, service
+    from mineru_daemon.bench import budget_kept, model, service, stages, tuning
     from mineru_daemon.bench.accuracy import command as accuracy
 
     service.add_arguments(
         benchmark("service", service.run, "A stream of files through the daemon, and untuned.")
+    )
+    stages.add_arguments(
+        benchmark("stages", stages.run, "The share of each stage in the time of a page.")
+    )
+    tuning.add_arguments(
+        benchmark("tuning", tuning.run, "What each setting costs and brings, measured.")
     )
     budget_kept.add_arguments(
         benchmark("budget", budget_kept.run, "Whether a busy daemon keeps to cpu_budget.")
@@ -95,13 +103,13 @@ def _soak(options: argparse.Namespace) -> int:
 def _idle(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import idle
 
-    return idle.run(options.seconds)
+    return idle.run(options.seconds, options.json)
 
 
 def _overhead(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import overhead
 
-    return overhead.run(options.files)
+    return overhead.run(options.files, options.json)
 
 
 def _checkpoint(options: argparse.Namespace) -> int:

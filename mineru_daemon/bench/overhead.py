@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from mineru_daemon.bench import cases
+from mineru_daemon.bench import cases, machine
 from mineru_daemon.bench.process import Served
 from mineru_daemon.errors import MineruError
 
@@ -31,8 +31,10 @@ ENGINE_STAGES = ("inference", "preprocess", "postprocess")
 """How the names of the engine's own stages begin. Decoding (`render`) is not one."""
 
 
-def run(files: int) -> int:
+def run(files: int, out: Path | None = None) -> int:
     """Measure and print; 0 when the median is below what is allowed."""
+    found = machine.facts()
+    print(machine.describe(found), flush=True)
     base = Path(tempfile.mkdtemp(prefix="mineru-overhead-"))
     overheads = measure(base, files)
     shutil.rmtree(base)
@@ -42,6 +44,8 @@ def run(files: int) -> int:
         f"(fastest {min(overheads) * 1000:.1f}, slowest {max(overheads) * 1000:.1f}; "
         f"allowed {ALLOWED_SECONDS * 1000:.0f})"
     )
+    if out:
+        out.write_text(json.dumps({"machine": found, "seconds": overheads}, indent=1) + "\n")
     return 0 if statistics.median(overheads) < ALLOWED_SECONDS else 1
 
 

@@ -89,20 +89,25 @@ class Engine:
         """The layout, then the crops, `rows` together; `tokens` tokens to each."""
         generator = self._generator(rows)
         timings: Timings = defaultdict(float)
+        marks: list[tuple[str, Moment]] = []
+
+        def mark(stage: str) -> None:
+            marks.append((stage, meter.now()))
+
         meter.start()
         shown = _open(layout)
         side = min(scale.layout_side(preset, 0), shown.width)
         shown = shown.resize((side, side), Image.Resampling.BICUBIC)
         sampling = replace(LAYOUT, max_new_tokens=tokens)
         first = self._prompt(shown, shown.size, "\nLayout Detection:", sampling)
-        made = generator.generate([first], _nothing, timings)
+        made = generator.generate([first], mark, timings)
         after_layout = meter.now()
         sampling = replace(CONTENT, max_new_tokens=tokens)
         prompts = []
         for crop in map(_open, crops):
             size = scale.crop_size(crop, "text", preset, 0)
             prompts.append(self._prompt(crop, size, "\nText Recognition:", sampling))
-        made += generator.generate(prompts, _nothing, timings, logprobs=True)
+        made += generator.generate(prompts, mark, timings, logprobs=True)
         end = meter.now()
         meter.stop()
         return {
@@ -110,7 +115,24 @@ class Engine:
             "crops_wall": end[0] - after_layout[0],
             "prompt_tokens": sum(len(one.ids) for one in [first, *prompts]),
             "stages": dict(timings),
+            "stages_cpu": _between(marks, end),
         }
+
+    def postprocess(self, meter: Meter, texts: list[str]) -> dict[str, Any]:
+        """Make blocks of the texts of a page's crops, as the engine does."""
+        from mineru_daemon.engines.mineru import blocks, client
+
+        official = client.mineru_client(client.OnnxVlmClient(self._model))
+        step = 1 / max(1, len(texts))
+        found = [
+            {"type": "text", "bbox": [0.1, n * step, 0.9, (n + 1) * step], "angle": 0}
+            | {"content": text, "score": 1.0, "warnings": []}
+            for n, text in enumerate(texts)
+        ]
+        meter.start()
+        made = blocks.to_blocks(official.helper.post_process(found))
+        meter.stop()
+        return {"blocks": len(made)}
 
     # --- the model -----------------------------------------------------------
 
@@ -151,8 +173,12 @@ def _random(tokens: int, seed: int) -> list[int]:
     return [int(one) for one in np.random.default_rng(seed).integers(0, 256, tokens)]
 
 
-def _nothing(stage: str) -> None:
-    del stage
+def _between(marks: Sequence[tuple[str, Moment]], end: Moment) -> dict[str, float]:
+    """CPU seconds of each stage: from where it was begun until another one was, or the end."""
+    spent: defaultdict[str, float] = defaultdict(float)
+    for (stage, begin), (_, next_begin) in zip(marks, [*marks[1:], ("", end)], strict=True):
+        spent[stage] += next_begin[1] - begin[1]
+    return dict(spent)
 
 
 def _open(path: str) -> Image.Image:
