@@ -18,7 +18,7 @@ from types import FrameType
 
 import structlog
 
-from mineru_daemon import log, priority
+from mineru_daemon import log, memory, priority
 from mineru_daemon.configuration import merge_reloadable
 from mineru_daemon.engines import select
 from mineru_daemon.engines.keeper import EngineKeeper
@@ -36,6 +36,9 @@ TICK_SECONDS = 1.0
 
 IDLE_TICK_SECONDS = 5.0
 """The same while nothing does."""
+
+LOAD_SECONDS = 180.0
+"""What loading the engine may take, as at the start (TimeoutStartSec= of the unit)."""
 
 JOIN_SECONDS = 8.0
 """After the grace time: what a thread gets to write its checkpoint."""
@@ -91,6 +94,7 @@ class Daemon:
         inbox = Inbox(settings, spool, self._status, worker.offer, worker.has_room)
         worker.on_room = inbox.wake
         worker.before_page = lambda: self._fit(engine)
+        worker.on_idle = lambda: self._unload(engine)
         for job in left:
             _log.info("resumed", job=job.id, file=job.path)
             worker.offer(job)
@@ -140,12 +144,24 @@ class Daemon:
 
         Called by the worker between two pages. The file is no reason, so it is kept as it is.
         """
-        self._status.beat("worker")
         try:
-            engine.follow()
+            with self._status.beating("worker", LOAD_SECONDS):
+                engine.follow()
         except Exception as error:
             self._end_by(error)
             raise CancelledError("The engine cannot be loaded anew.") from error
+        self._status.set(unloaded=False)
+
+    def _unload(self, engine: EngineKeeper) -> None:
+        """Called by the worker when it has had nothing to do for a while."""
+        before = memory.resident_mib()
+        engine.unload()
+        self._status.set(unloaded=True)
+        _log.info(
+            "engine-unloaded",
+            before_mib=round(before),
+            after_mib=round(memory.resident_mib()),
+        )
 
     def _say(self, line: str) -> None:
         if line != self._said:

@@ -249,6 +249,12 @@ class Settings(BaseSettings):
         "percent",
         reload=True,
     )
+    unload_after: Seconds = _setting(
+        600.0,
+        "When nothing was read for this long the engine is given back, with its memory, and "
+        "loaded again for the next file. 0 is never.",
+        "seconds",
+    )
     priority: Literal["normal", "low", "idle"] = _setting(
         "normal",
         "Place behind other processes: low is a nice value of 10 and SCHED_BATCH, idle is "

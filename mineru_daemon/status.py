@@ -12,6 +12,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Status:
             "started": time.time(),
             "pid": os.getpid(),
             "engine": None,
+            "unloaded": False,
             "threads": None,
             "cpus": None,
             "cpu_quota": None,
@@ -69,6 +71,26 @@ class Status:
     def beat(self, who: str) -> None:
         """This thread makes progress."""
         self._beats[who] = time.monotonic()
+
+    @contextlib.contextmanager
+    def beating(self, who: str, seconds: float) -> Iterator[None]:
+        """Counts as progress, for so long: what is done inside cannot report any."""
+        over = threading.Event()
+
+        def beat() -> None:
+            deadline = time.monotonic() + seconds
+            while not over.wait(1.0) and time.monotonic() < deadline:
+                self.beat(who)
+
+        thread = threading.Thread(target=beat, name="beat", daemon=True)
+        self.beat(who)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self.beat(who)
 
     def rest(self, who: str) -> None:
         """This thread has nothing to do and need not show progress."""
@@ -155,6 +177,8 @@ class Status:
         parts = [str(state["state"])]
         if threads := state["threads"]:
             parts[0] += f" with {threads} thread{'s' if threads > 1 else ''}"
+        if state["unloaded"]:
+            parts.append("engine unloaded until the next file")
         if current := state["current"]:
             parts.append(f"reading {current['file']}")
             if current["page"] is not None and current["pages"]:
@@ -213,7 +237,8 @@ def describe(state: dict[str, Any] | None, spool: Path) -> str:
     running = f"{state['state']}, process {state['pid']}" if state["running"] else "not running"
     lines = [
         f"Daemon     {running} (started {when})",
-        f"Engine     {state['engine'] or 'not loaded'}",
+        f"Engine     {state['engine'] or 'not loaded'}"
+        + (" (unloaded until the next file)" if state.get("unloaded") else ""),
         f"Threads    {_threads(state)}",
         f"Inbox      {state['inbox_files']} files at the last listing, {state['settling']} watched"
         f" ({state['watch'] or 'not watched'})",

@@ -55,6 +55,8 @@ class Worker:
         self._status = status
         self.on_room: Callable[[], None] = lambda: None
         """Called when another job may be offered."""
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called once when nothing was to be done for `unload_after` seconds."""
         self.before_page: Callable[[], None] = lambda: None
         """Called before each page; it may raise CancelledError."""
         self._queue: queue.Queue[Job | None] = queue.Queue()
@@ -124,7 +126,7 @@ class Worker:
         """Take waiting jobs into work, and wait for one if there is none; False at a stop."""
         while not self._stopping.is_set() and self._rotation.room(self.settings.scheduling):
             try:
-                job = self._queue.get(block=not self._rotation)
+                job = self._queue.get_nowait() if self._rotation else self._wait()
             except queue.Empty:
                 break
             if job is None:
@@ -133,6 +135,15 @@ class Worker:
             self._count(0)
             self.on_room()
         return not self._stopping.is_set()
+
+    def _wait(self) -> Job | None:
+        """The next job, whenever it comes."""
+        if seconds := self.settings.unload_after:
+            try:
+                return self._queue.get(timeout=seconds)
+            except queue.Empty:
+                self.on_idle()
+        return self._queue.get()
 
     def _make_room_for(self, serving: Serving) -> None:
         """Close the document that is opened again most easily, if too many would be open."""

@@ -78,3 +78,16 @@ def test_counts_rates_and_the_last_failure():
     assert state["pages_per_minute"] > 0
     assert state["last_failure"]["reason"] == r"it is\nbroken"
     assert "1 read, 0 in part, 1 failed" in status.line()
+
+
+def test_what_cannot_report_progress_counts_as_progress_for_so_long_only():
+    status = Status()
+    with status.beating("worker", 60):
+        first, deadline = status._beats["worker"], time.monotonic() + 60
+        while status._beats["worker"] == first:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    with status.beating("worker", 0):
+        time.sleep(1.5)
+        assert status.stalled(1.2) == "worker"
+    assert status.stalled(1.2) is None

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from mineru_daemon import cpu
+from mineru_daemon import cpu, memory
 from mineru_daemon.documents import Page
 from mineru_daemon.engines import select
 from mineru_daemon.engines.base import Engine, PageReading, Progress
@@ -53,13 +53,13 @@ class EngineKeeper:
         plan = self._look(self._settings)
         if self._engine is not None and _pools(plan) == _pools(self.plan):
             return False
-        before, began = self.plan, time.perf_counter()
+        before, began, unloaded = self.plan, time.perf_counter(), self._engine is None
         self.close()
         self._engine = select.load(self._settings, plan)
         self._info = self._engine.info
         self.plan = plan
         _log.info(
-            "threads-changed",
+            "engine-loaded" if unloaded else "threads-changed",
             threads=plan.intra,
             before=before.intra,
             cpus=plan.mask,
@@ -67,6 +67,11 @@ class EngineKeeper:
             seconds=round(time.perf_counter() - began, 3),
         )
         return True
+
+    def unload(self) -> None:
+        """Give the engine's memory back to the system; `follow` loads it again."""
+        self.close()
+        memory.give_back()
 
     def warm_up(self) -> None:
         """Run every model once on a small input."""
