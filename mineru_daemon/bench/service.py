@@ -90,6 +90,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="--NAME=VALUE",
         help="a setting for both daemons; may be given again",
     )
+    parser.add_argument(
+        "--tuned-option",
+        action="append",
+        default=[],
+        metavar="--NAME=VALUE",
+        help="a setting for the tuned one alone; may be given again",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
 
 
@@ -110,7 +117,8 @@ def run(options: argparse.Namespace) -> int:
         order = list(PROGRAMS) if number % 2 == 0 else list(reversed(PROGRAMS))
         for variant in order:
             base = Path(tempfile.mkdtemp(prefix="mineru-service-"))
-            runs.append(measure(base, variant, arrivals, options.seconds, options.option))
+            chosen = [*options.option, *(options.tuned_option if variant == "tuned" else [])]
+            runs.append(measure(base, variant, arrivals, options.seconds, chosen))
             shutil.rmtree(base)
             print(line(runs[-1]), flush=True)
     lines, good = verdict(runs)
@@ -129,8 +137,13 @@ def stream(seconds: float, per_minute: float, seed: int) -> list[Arrival]:
     """What comes when: screenshots, scans and PDFs as offices have them."""
     chosen = random.Random(seed)  # noqa: S311 - has to be repeatable, not secret
     makers: tuple[tuple[int, str, bool, Callable[[int], bytes]], ...] = (
-        (4, "png", True, lambda n: printed.saved(printed.page(printed.SCREEN, 16, n).image)),
-        (3, "jpg", True, lambda n: printed.saved(printed.scan(n, lines=24).image, "JPEG")),
+        (
+            4,
+            "png",
+            True,
+            lambda n: printed.saved(printed.page(printed.SCREEN, 20, n, lines=10).image),
+        ),
+        (3, "jpg", True, lambda n: printed.saved(printed.scan(n, lines=12).image, "JPEG")),
         (2, "pdf", True, lambda n: printed.pdf(n, 1)),
         (1, "pdf", False, lambda n: printed.pdf(n, 40)),
     )
