@@ -84,11 +84,13 @@ def page(
 
 def scan(seed: int, letters: int = 30, lines: int | None = None) -> Printed:
     """An A4 page at 200 dpi as a scanner gives it: grey paper, noise, a little blur."""
+    import numpy as np
     from PIL import Image, ImageChops, ImageFilter
 
     clean = page(A4_200_DPI, letters, seed, lines=lines, paper="#f4f2ee")
     blurred = clean.image.filter(ImageFilter.GaussianBlur(0.6))
-    noise = Image.effect_noise(blurred.size, 14).convert("RGB")
+    grain = np.random.default_rng(seed).normal(128, 14, (blurred.height, blurred.width))
+    noise = Image.fromarray(grain.clip(0, 255).astype(np.uint8)).convert("RGB")
     return Printed(ImageChops.overlay(blurred, noise), clean.text)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
@@ -273,7 +274,7 @@ def percentile(values: Sequence[float], share: float) -> float:
     """The smallest of sorted `values` that so many of them do not exceed; 0 of none."""
     if not values:
         return 0.0
-    return values[min(len(values) - 1, max(0, -int(-share * len(values)) - 1))]
+    return values[max(0, math.ceil(share * len(values)) - 1)]
 
 
 def line(one: Run) -> str:
