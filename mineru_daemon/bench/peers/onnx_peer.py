@@ -120,15 +120,18 @@ class Engine:
 
     def postprocess(self, meter: Meter, texts: list[str]) -> dict[str, Any]:
         """Make blocks of the texts of a page's crops, as the engine does."""
+        from mineru_vl_utils.structs import ContentBlock
+
         from mineru_daemon.engines.mineru import blocks, client
 
         official = client.mineru_client(client.OnnxVlmClient(self._model))
         step = 1 / max(1, len(texts))
         found = [
-            {"type": "text", "bbox": [0.1, n * step, 0.9, (n + 1) * step], "angle": 0}
-            | {"content": text, "score": 1.0, "warnings": []}
+            ContentBlock("text", [0.1, n * step, 0.9, (n + 1) * step], 0, text)
             for n, text in enumerate(texts)
         ]
+        for block in found:
+            block.update(score=1.0, warnings=[])
         meter.start()
         made = blocks.to_blocks(official.helper.post_process(found))
         meter.stop()
