@@ -233,7 +233,8 @@ class Settings(BaseSettings):
         2, "Threads across operators; without effect in sequential mode.", "threads"
     )
     spinning: bool = _setting(
-        False, "Threads spin while they wait. Measured on two CPUs: a fifth more CPU time, and no faster."
+        False,
+        "Threads spin while they wait. Measured on two CPUs: a fifth more CPU time, and no faster.",
     )
 
     cpu_budget: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = _setting(
