@@ -4,6 +4,7 @@ import io
 import random
 import struct
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -275,3 +276,22 @@ def test_a_missing_file_and_a_folder_are_errors_of_the_system(tmp_path: Path) ->
         check_complete(tmp_path / "gone.pdf", LIMITS)
     with pytest.raises(OSError, match="not a regular file"):
         check_complete(tmp_path, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (b"\x89PNG\r\n\x1a\n", b"\0\0\0\0teXt" + struct.pack(">I", zlib.crc32(b"teXt"))),
+        (b"\xff\xd8", b"\xff\xe1\0\2"),
+        (b"GIF89a" + bytes(7) + b"!\xff", b"\1x"),
+        (b"GIF89a" + bytes(7), b"!\xff\0"),
+    ],
+    ids=["png", "jpeg", "gif", "gif extensions"],
+)
+def test_a_file_of_endless_pieces_is_not_walked_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr("mineru_daemon.documents.completeness._MAX_PIECES", 3000)
+    check(tmp_path, start + piece * 3500)
+    with pytest.raises(IncompleteError):
+        check(tmp_path, start + piece * 2500)

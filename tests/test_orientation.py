@@ -149,3 +149,10 @@ def test_a_deskewed_page_is_straight_and_its_corners_follow() -> None:
     assert difference < np.abs(skewed[inner].astype(int) - LETTER[inner]).mean() / 3
     moved = orientation.straightened(sloping(3.0), math.radians(3), 800, 1100)
     assert orientation.skew(moved) == pytest.approx(0, abs=0.002)
+
+
+def test_a_strip_is_looked_at_in_little_memory() -> None:
+    for shape in ((3, 20_000, 3), (20_000, 3, 3)):
+        small = orientation._shrunk(np.zeros(shape, np.uint8))
+        assert min(small.shape[:2]) == orientation.SHORT_SIDE
+        assert small.nbytes < 16_000_000

@@ -37,6 +37,10 @@ _TAIL = 1 << 16
 """Bytes at the end of a PDF in which its end mark is looked for. Some senders append
 mail footers or padding; readers look back a few kilobytes at most."""
 
+_MAX_PIECES = 1_000_000
+"""Chunks, segments or blocks that are walked: some seconds. A real file has some thousands; one
+of more was made to cost time, and counts as complete."""
+
 _FONT = b"/Font"
 
 _HOLE = 512
@@ -152,7 +156,10 @@ def _png(stream: BinaryIO, size: int, tick: Tick) -> None:
     """
     position = 8
     kind = b""
-    while kind != b"IEND":
+    for _ in range(_MAX_PIECES):
+        if kind == b"IEND":
+            return
+        tick()
         stream.seek(position)
         header = _exactly(stream, 8)
         length, kind = int.from_bytes(header[:4], "big"), header[4:]
@@ -178,7 +185,7 @@ def _jpeg(stream: BinaryIO, tick: Tick) -> None:
     """From marker to marker up to the end of image; a preview's own end lies in a segment."""
     base, window = 0, stream.read(_CHUNK)
     position = 2
-    while True:
+    for _ in range(_MAX_PIECES):
         found = _JPEG_MARKER.search(window, position - base)
         if found and found[0] == _JPEG_END:
             return
@@ -210,8 +217,8 @@ def _gif(stream: BinaryIO, tick: Tick) -> None:
     behind it would be written into a file that has already been taken away."""
     header = _exactly(stream, 13)
     _skip_colours(stream, header[10])
-    images = 0
-    while True:
+    images = pieces = 0
+    while pieces < _MAX_PIECES:
         introducer = stream.read(1)
         if introducer == b";":
             return
@@ -227,6 +234,12 @@ def _gif(stream: BinaryIO, tick: Tick) -> None:
             raise CutError
         while length := _exactly(stream, 1)[0]:
             stream.seek(length, os.SEEK_CUR)
+            pieces += 1
+            if pieces % 1000 == 0:
+                tick()
+            if pieces == _MAX_PIECES:
+                return
+        pieces += 1
         tick()
 
 

@@ -27,6 +27,8 @@ WINDOW = 224
 
 SHORT_SIDE = 256
 """The page's shorter side in pixels when windows are cut from it (PULC's training)."""
+LONG_SIDE = 64 * SHORT_SIDE
+"""Longer strips are squeezed: 20,000 x 3 pixels came to 1.3 GB at the size of the shorter side."""
 
 SURE = 0.85
 """Confidence of the middle window from which on no other window is asked: windows that
@@ -207,14 +209,17 @@ def straightened(quads: Quads, angle: float, width: int, height: int) -> Quads:
 
 
 def _shrunk(image: Pixels) -> Pixels:
-    """The page with its shorter side at `SHORT_SIDE` pixels."""
+    """The page with its shorter side at `SHORT_SIDE` pixels, the longer at most `LONG_SIDE`."""
     height, width = image.shape[:2]
     scale = SHORT_SIDE / min(height, width)
     # Averaging over areas reads every pixel; nearer sizes need no more than a few of them.
     if scale < 1 / 6:
         step = int(1 / (3 * scale))
         image = image[::step, ::step]
-    size = (max(SHORT_SIDE, round(width * scale)), max(SHORT_SIDE, round(height * scale)))
+    across, down = (
+        min(max(SHORT_SIDE, round(side * scale)), LONG_SIDE) for side in (width, height)
+    )
+    size = (across, down)
     kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, size, interpolation=kind), np.uint8)
 
