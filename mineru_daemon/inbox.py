@@ -102,9 +102,7 @@ class Inbox:
         self._next_scan = 0.0
         self._next_hinted_scan = 0.0
         self._more = False
-        self._watcher = Watcher(
-            settings.inbox, self.hint, settings.recursive, settings.watch, settings.poll_seconds
-        )
+        self._watcher = Watcher(settings.inbox, self.hint, settings.recursive, settings.watch)
 
     # --- from other threads --------------------------------------------------
 
@@ -251,7 +249,10 @@ class Inbox:
                 if self._now(known) is None:
                     self._settler.forget(known)
         took = time.monotonic() - began
-        self._next_scan = now + took + max(self._settings.rescan_seconds, took * SCAN_SHARE)
+        interval = self._settings.rescan_seconds
+        if self._watcher.kind == "poll":
+            interval = min(interval, self._settings.poll_seconds)
+        self._next_scan = now + took + max(interval, took * SCAN_SHARE)
         self._next_hinted_scan = now + took + took * HINTED_SCAN_SHARE
         self._status.set(inbox_files=count, scan_seconds=round(took, 4))
 

@@ -9,6 +9,7 @@ To journald each line begins with its level, `<4>` for a warning, which it takes
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -29,8 +30,10 @@ def _escape_values(
     _logger: Any, _method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str) and key != "exception":
-            event[key] = printable(value)
+        if isinstance(value, str):
+            # A traceback has lines of its own; what is in them comes from outside as well.
+            lines = value.split("\n") if key == "exception" else [value]
+            event[key] = "\n".join(map(printable, lines))
     return event
 
 
@@ -53,6 +56,18 @@ def _with_mark(renderer: Any) -> Any:
         return marks[event["level"]] + str(renderer(logger, method, event))
 
     return render
+
+
+class _SteadyLogger(structlog.PrintLogger):
+    """Prints, and lets a line go that nobody takes: a log on a full disk, or a pipe whose
+    reader is gone, must not stop what is logged."""
+
+    def msg(self, message: str) -> None:
+        """Print `message`."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    debug = info = warning = error = critical = log = msg
 
 
 class _LibraryHandler(logging.Handler):
@@ -82,7 +97,7 @@ def configure(level: Level = "info", form: Literal["auto", "json", "console"] = 
             _with_mark(renderer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: _SteadyLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()

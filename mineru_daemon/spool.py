@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -76,8 +77,8 @@ class Spool:
         """Files of the inbox whose copies are in work: path and hash of the content."""
         self._to_give_back: list[Job] = []
         """Undone claims whose file could not be put back yet."""
-        self._left_over: set[Path] = set()
-        """Folders of finished jobs that could not be removed yet."""
+        self._left_over: dict[Path, str] = {}
+        """Folders of finished jobs that could not be removed yet, and why."""
         self._unreadable: set[str] = set()
         """Jobs of an earlier run whose state a disk did not give yet."""
 
@@ -433,6 +434,9 @@ class Spool:
             parts.append(f"{len(self._to_give_back)} files could not be put back into the inbox")
         if self._unreadable:
             parts.append(f"{len(self._unreadable)} jobs in the spool cannot be read")
+        if self._left_over:
+            why = next(iter(self._left_over.values()))
+            parts.append(f"{len(self._left_over)} finished jobs cannot be removed ({why})")
         return " and ".join(parts) + "; see to the disk" if parts else None
 
     # --- commit --------------------------------------------------------------
@@ -641,13 +645,14 @@ class Spool:
 
     def _clear(self, finished: Path) -> None:
         """Remove what is left of a finished job, now or (`tidy`) later."""
-        self._left_over.discard(finished)
+        self._left_over.pop(finished, None)
         try:
             shutil.rmtree(finished)
         except FileNotFoundError:
             return
-        except OSError:
-            self._left_over.add(finished)
+        except OSError as error:
+            error.filename = os.fspath(finished)
+            self._left_over[finished] = self.places.told(error)
 
 
 def _beside(job: Job) -> contextlib.AbstractContextManager[Path]:

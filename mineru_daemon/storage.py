@@ -248,8 +248,9 @@ def open_for_writing_elsewhere(path: Path) -> bool | None:
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
+    except OSError as error:
+        # A write lease of another, as file servers take for clients that cache their writes.
+        return True if error.errno == errno.EAGAIN else None
     try:
         fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:

@@ -1,13 +1,18 @@
-"""Hints that something in the inbox changed, by watchdog's observers.
+"""Hints that something in the inbox changed, by watchdog's observer.
 
 Hints may come late, twice or never; `inbox` treats them so. This module's care is that
 they do not stay away for ever: an observer whose folder was replaced or mounted over
 says nothing and looks alive, so the folder's identity is compared at every `ensure`.
+
+Where the kernel knows of no changes there are no hints, and `inbox` lists the folder more
+often. watchdog's PollingObserver would do the same, but it holds every file's state in
+memory, follows links out of the folder, and descends without an end.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -26,9 +31,14 @@ from watchdog.events import (
 )
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
-from watchdog.observers.polling import PollingObserver
 
 from mineru_daemon.folders import lies_on, mount_points
+
+# What it says, as an error, whenever it is stopped.
+_STOPPED = "called when the thread is inactive"
+logging.getLogger("watchdog.observers.inotify").addFilter(
+    lambda record: _STOPPED not in record.getMessage()
+)
 
 Hint = Callable[[str | None], None]
 """Called with a path that may have changed, or None when the folder is to be listed."""
@@ -83,17 +93,15 @@ class Watcher:
         hint: Hint,
         recursive: bool = False,
         mode: Literal["auto", "inotify", "poll"] = "auto",
-        poll_seconds: float = 2.0,
     ) -> None:
         self._inbox = inbox
         self._handler = _Handler(hint)
         self._recursive = recursive
         self._mode = mode
-        self._poll_seconds = poll_seconds
         self._observer: BaseObserver | None = None
         self._root: tuple[int, int] | None = None
         self.kind = ""
-        """How the folder is watched now: inotify, poll, or '' while it is not."""
+        """How the folder is watched now: inotify, poll (no hints come), '' while it is not."""
 
     def ensure(self) -> bool:
         """See that the present inbox is watched; True when the watch was begun anew.
@@ -118,6 +126,8 @@ class Watcher:
         return True
 
     def _alive(self) -> bool:
+        if self.kind == "poll":
+            return True
         observer = self._observer
         return (
             observer is not None
@@ -130,18 +140,19 @@ class Watcher:
         file_system = file_system_type(self._inbox)
         network = is_network(file_system)
         poll = self._mode == "poll" or (self._mode == "auto" and network)
-        try:
-            self._observe(poll)
-        except OSError as error:
-            # Out of inotify watches or instances: polling needs none.
-            _log.warning("inotify-refused", error=str(error), inbox=str(self._inbox))
-            poll = True
-            self._observe(poll)
+        if not poll:
+            try:
+                self._observe()
+            except (OSError, RecursionError) as error:
+                # Out of inotify watches or instances, or folders in folders without an end:
+                # polling needs none.
+                _log.warning("inotify-refused", error=str(error), inbox=str(self._inbox))
+                poll = True
         self.kind = "poll" if poll else "inotify"
         _log.info("watching", inbox=str(self._inbox), by=self.kind, file_system=file_system)
 
-    def _observe(self, poll: bool) -> None:
-        observer: BaseObserver = PollingObserver(timeout=self._poll_seconds) if poll else Observer()
+    def _observe(self) -> None:
+        observer: BaseObserver = Observer()
         observer.schedule(
             self._handler, str(self._inbox), recursive=self._recursive, event_filter=_EVENTS
         )

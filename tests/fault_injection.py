@@ -156,6 +156,7 @@ class _Disk:
         self.healed = fault is None
         self.rests = 0
         self.report = Report()
+        self.status: Status | None = None
 
     def meet(self, path: Any, kind: str) -> None:
         if not self.on or threading.get_ident() != self._thread:
@@ -179,6 +180,9 @@ class _Disk:
 
     def rest(self, seconds: float) -> None:
         """The daemon waits."""
+        said = "; ".join(self.status.troubles().values()) if self.status else ""
+        if said and said not in self.report.troubles:
+            self.report.troubles.append(said)
         if self.report.refused and not self.healed:
             self.rests += 1
             self.report.waited += seconds
@@ -276,7 +280,7 @@ def _serve(house: House, fault: Fault | None) -> Report:
     settings = house.settings
     disk = _Disk(settings, fault)
     report = disk.report
-    status = Status()
+    disk.status = status = Status()
     with Spool.opened(settings) as spool:
         worker = Worker(settings, spool, status, BlindEngine())
         worker._stopping = _GivenTime(disk)
@@ -295,9 +299,6 @@ def _serve(house: House, fault: Fault | None) -> Report:
                     pass
                 disk.on = True
             disk.on = False
-            said = "; ".join(status.troubles().values())
-            if said and said not in report.troubles:
-                report.troubles.append(said)
             if not house.wrong() and not spool._to_give_back:
                 return report
             disk.rest(wait)

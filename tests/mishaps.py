@@ -39,8 +39,11 @@ def hang_all() -> None:
 
 
 def devour() -> None:
-    """Native code takes more memory than there is, and writes to all of it."""
-    b"x" * (64 << 30)
+    """Native code takes memory and writes to it, without end."""
+    taken = []
+    while True:
+        # Piece by piece, as what is more than there is would be refused at once.
+        taken.append(b"x" * (64 << 20))
 
 
 MISHAPS: dict[str, Callable[[], None]] = {

@@ -172,6 +172,7 @@ class Service:
         """
         self.run("systemctl", "stop", "mineru", check=False)
         self.run("systemctl", "reset-failed", "mineru", check=False)
+        self.run("rm", "-rf", "/run/systemd/system.control/mineru.service.d")
         self.drop_in(*settings)
         self.configure(config)
         folders = ("inbox", "outbox", "done", "failed", ".spool", "mishaps")

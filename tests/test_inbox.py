@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
+import stat
+import subprocess
 import time
 
 import pytest
 from PIL import Image
 
 from mineru_daemon import inbox as module
+from mineru_daemon import storage
 from mineru_daemon.documents import may_be_continued
 from mineru_daemon.inbox import Inbox
 from mineru_daemon.jobs import Job
@@ -54,7 +58,7 @@ def desk(make_settings):
     opened = []
 
     def make(room=1000, **changes):
-        settings = make_settings(watch="poll", poll_seconds=3600, **changes)
+        settings = make_settings(**{"watch": "poll", "poll_seconds": 3600, **changes})
         context = Spool.opened(settings)
         one = Desk(settings, context.__enter__(), room)
         opened.append((one, context))
@@ -212,14 +216,172 @@ def test_other_content_is_offered_too_so_that_it_can_be_set_aside(desk):
     assert one.after(3) == ["letter.docx"]
 
 
-def test_links_pipes_and_folders_are_never_offered(desk, tmp_path):
-    one = desk()
-    inbox = one.settings.inbox
-    (inbox / "link.png").symlink_to(PNG)
+def special_files(inbox, outside):
+    """Everything that a neighbour can put into a folder besides files."""
+    (outside / "secret.png").write_bytes(PNG.read_bytes())
+    (inbox / "to-a-file.png").symlink_to(outside / "secret.png")
+    (inbox / "to-a-folder").symlink_to(outside)
+    (inbox / "to-itself.png").symlink_to("to-itself.png")
+    (inbox / "to-nothing.png").symlink_to(outside / "nothing")
+    (inbox / "to-its-parent.pdf").symlink_to("..")
     os.mkfifo(inbox / "pipe.png")
-    (inbox / "folder.pdf").mkdir()
-    assert one.after(1000) == []
-    assert sorted(os.listdir(inbox)) == ["folder.pdf", "link.png", "pipe.png"]
+    with socket.socket(socket.AF_UNIX) as one:
+        before = os.getcwd()
+        os.chdir(inbox)  # a socket's name is short, a test's folder is not
+        one.bind("socket.png")
+        os.chdir(before)
+    if os.geteuid() == 0:
+        os.mknod(inbox / "zero.png", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+        os.mknod(inbox / "disk.png", stat.S_IFBLK | 0o666, os.makedev(7, 99))
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_links_pipes_sockets_and_devices_are_never_offered(desk, tmp_path, recursive):
+    one = desk(recursive=recursive)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    special_files(one.settings.inbox, outside)
+    before = sorted(os.listdir(one.settings.inbox))
+    deliver(one, "folder.pdf/inside.png")
+    deliver(one, "file.png")
+    expected = ["file.png", "inside.png"] if recursive else ["file.png"]
+    assert sorted(one.after(3)) == expected
+    for name in before:
+        one.inbox.hint(str(one.settings.inbox / name))
+        one.inbox.hint(str(one.settings.inbox / name / "secret.png"))
+        one.inbox.step(one.now)
+    assert sorted(one.after(1000)) == expected
+    assert sorted({*os.listdir(one.settings.inbox)} - {"folder.pdf"}) == before
+    assert (outside / "secret.png").exists()
+    assert one.status.troubles() == {}
+
+
+def test_a_folder_that_is_swapped_for_a_link_leads_nowhere(desk, tmp_path):
+    one = desk(recursive=True)
+    deliver(one, "sub/a.png")
+    one.after(0.1)
+    other = tmp_path / "other"
+    (one.settings.inbox / "sub").rename(other)  # the very file, so that only the way differs
+    (one.settings.inbox / "sub").symlink_to(other)
+    assert one.after(10) == []
+    assert (other / "a.png").exists()
+
+
+@pytest.mark.parametrize("watch", ["poll", "inotify"])
+@pytest.mark.parametrize("levels", [40, 1500])
+def test_folders_without_end_are_passed_over(desk, levels, watch):
+    one = desk(recursive=True, watch=watch)
+    deliver(one, "a.png")
+    folder = os.open(one.settings.inbox, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("x", dir_fd=folder)
+        deeper = os.open("x", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = deeper
+    os.close(os.open("deep.png", os.O_CREAT | os.O_WRONLY, dir_fd=folder))
+    os.close(folder)
+    assert one.after(3) == ["a.png"]
+    # Python's own ways to remove it end in a RecursionError.
+    subprocess.run(["rm", "-r", one.settings.inbox / "x"], check=True)
+
+
+def test_a_file_from_the_future_does_not_wait_until_then(desk):
+    one = desk()
+    deliver(one, "a.png", mtime=time.time() + 1e9)
+    time.sleep(0.01)
+    deliver(one, "b.png")
+    assert one.after(3) == ["a.png", "b.png"]
+
+
+def test_a_writer_that_never_closes_is_told_of_and_others_are_served(desk):
+    one = desk()
+    path = deliver(one, "held\x1b.png")
+    with path.open("ab"):
+        deliver(one, "b.png")
+        assert one.after(3) == ["b.png"]
+        assert "writers" not in one.status.troubles()
+        one.after(310)
+        assert r"held\x1b.png" in one.status.troubles()["writers"]
+    assert one.after(60) == ["b.png", "held\x1b.png"]
+    assert one.status.troubles() == {}
+
+
+def test_a_file_that_never_stops_growing_is_told_of(desk):
+    one = desk(incomplete_seconds=20)
+    path = deliver(one, "a.png")
+    for _ in range(15):
+        with path.open("ab") as stream:
+            stream.write(b"more")
+        assert one.after(1.5) == []
+    assert "a.png" in one.status.troubles()["writers"]
+
+
+def test_held_files_do_not_fill_the_window(desk, monkeypatch):
+    monkeypatch.setattr(module, "WINDOW", 3)
+    one = desk()
+    held = [deliver(one, f"held{n}.png", mtime=1000).open("ab") for n in range(6)]
+    deliver(one, "whole.png", mtime=2000)
+    for _ in range(5):
+        one.after(3)
+    assert [job.name for job in one.jobs] == ["whole.png"]
+    for stream in held:
+        stream.close()
+
+
+def test_a_file_that_a_disk_does_not_give_is_tried_again_and_others_are_served(desk, monkeypatch):
+    one = desk()
+    bad = deliver(one, "bad.png", mtime=1000)
+    deliver(one, "good.png", mtime=2000)
+    bad_inode = bad.stat().st_ino
+    look = storage.open_itself
+
+    def refuse(path):
+        if path.stat().st_ino == bad_inode:
+            raise OSError(5, "Input/output error", str(path))
+        return look(path)
+
+    monkeypatch.setattr(module, "open_itself", refuse)
+    assert one.after(3) == ["good.png"]
+    one.after(1000)
+    assert "bad.png waits: the inbox" in one.status.troubles()["refused"]
+    monkeypatch.undo()
+    assert one.after(40) == ["good.png", "bad.png"]
+    assert one.jobs[1].reason is None
+    assert one.status.troubles() == {}
+
+
+def test_a_spool_that_is_renamed_away_is_waited_for(desk, tmp_path):
+    one = desk()
+    away = tmp_path / "away"
+    deliver(one, "a.png")
+    assert one.after(3) == ["a.png"]
+    one.settings.spool.rename(away)
+    one.settings.spool.write_text("something else lies there")
+    deliver(one, "b.png")
+    assert one.after(10) == ["a.png"]
+    assert "spool" in one.status.troubles()["spool"]
+    one.settings.spool.unlink()
+    away.rename(one.settings.spool)
+    assert one.after(10) == ["a.png", "b.png"]
+    assert one.status.troubles() == {}
+
+
+def test_a_spool_that_is_removed_is_made_anew_and_old_jobs_come_back_with_the_old_one(
+    desk, tmp_path
+):
+    one = desk()
+    away = tmp_path / "away"
+    deliver(one, "a.png")
+    assert one.after(3) == ["a.png"]
+    one.settings.spool.rename(away)
+    deliver(one, "b.png")
+    assert one.after(10) == ["a.png", "b.png"]
+    assert not one.spool.complete(one.jobs[0]), "given up by the worker"
+    one.spool.commit(one.jobs[1], "success", {".json": lambda s: s.write("{}")}, "0")
+    one.settings.spool.rename(tmp_path / "other")
+    away.rename(one.settings.spool)
+    assert one.after(10) == ["a.png", "b.png", "a.png"]
+    assert one.jobs[2].document.exists()
 
 
 def test_the_rate_limit_delays_a_source_and_drops_nothing(desk):
@@ -276,6 +438,16 @@ def test_stuck_files_do_not_fill_the_window(desk, monkeypatch):
     for _ in range(5):
         one.after(3)
     assert [job.name for job in one.jobs] == ["whole.png"]
+
+
+def test_where_no_hints_come_the_folder_is_listed_as_often_as_is_set(desk):
+    one = desk(watch="poll", poll_seconds=2)
+    one.inbox.step(one.now)
+    deliver(one, "a.png")
+    one.inbox.step(one.now + 1)
+    assert one.status.snapshot()["inbox_files"] == 0
+    assert one.inbox.step(one.now + 2.5) <= 2
+    assert one.status.snapshot()["inbox_files"] == 1
 
 
 def test_a_missing_inbox_is_a_trouble_until_it_is_back(desk):

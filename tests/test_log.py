@@ -63,3 +63,25 @@ def test_a_line_for_journald_begins_with_its_priority_and_no_other_does(
     assert [line[:3] for line in lines[4:]] == ["<6>", "<4>", "<3>", "<3>"]
     if form == "json":
         assert json.loads(lines[5][3:])["event"] == "failed"
+
+
+def test_a_log_on_a_full_disk_does_not_stop_what_is_logged(monkeypatch):
+    full = open("/dev/full", "w")  # noqa: SIM115 - its end fails too
+    monkeypatch.setattr(sys, "stderr", full)
+    log.configure("info", "json")
+    for _ in range(3000):
+        structlog.get_logger().error("claimed", file="x" * 100)
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+
+
+def test_a_traceback_cannot_move_a_cursor(capsys):
+    log.configure("info", "console")
+    try:
+        raise ValueError("name\x1b[2Jof a file\u202e")
+    except ValueError:
+        structlog.get_logger().exception("unexpected")
+    said = capsys.readouterr().err
+    assert "\x1b[2J" not in said
+    assert "\u202e" not in said
+    assert said.count("\n") > 3

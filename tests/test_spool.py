@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -319,6 +320,94 @@ def test_a_commit_waits_while_its_folder_lies_on_another_disk(settings, spool, t
     spool.finish(waiting)
     assert names(settings.outbox) == ["scan.pdf.json", "scan.pdf.md"]
     assert names(settings.done) == ["scan.pdf"]
+
+
+def test_a_document_that_a_disk_does_not_show_is_never_taken_for_gone(settings, spool, monkeypatch):
+    path = deliver(settings)
+    seen = known(path)
+    look = Path.lstat
+
+    def refuse(one):
+        if one.parent.name == "document":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(one))
+        return look(one)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(OSError, match="Input/output"):
+        spool.claim(path, seen)
+    assert spool.trouble()
+    assert spool.tidy() == []
+    monkeypatch.undo()
+    assert any(name.endswith("document/scan.pdf") for name in names(settings.spool / "jobs"))
+    spool.tidy()
+    assert spool.trouble() is None
+    assert path.read_text() == "content"
+    assert names(settings.spool / "jobs") == []
+
+
+def test_a_link_that_was_taken_before_a_kill_goes_back_unread(settings, spool, tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    job = claim(spool, deliver(settings))
+    job.document.unlink()
+    job.document.symlink_to(secret)  # what a rename takes that came a moment too late
+    assert spool.recover() == []
+    assert (settings.inbox / "scan.pdf").is_symlink()
+    assert names(settings.spool / "jobs") == []
+
+
+def test_who_has_another_name_of_a_file_cannot_change_what_is_read(settings, spool, tmp_path):
+    path = deliver(settings)
+    os.link(path, tmp_path / "other name")
+    job = claim(spool, path)
+    (tmp_path / "other name").write_text("changed")
+    assert job.document.read_text() == "content"
+    assert job.document.stat().st_mtime_ns == job.identity.mtime_ns
+
+
+def test_a_sub_folder_is_mirrored_beside_a_file_of_its_name(settings, spool):
+    spool.commit(claim(spool, deliver(settings, "scan.pdf")), "success", outputs(), None)
+    (settings.outbox / "scan.pdf").write_text("in the way")
+    for folder in ("scan.pdf.json", "scan.pdf"):
+        job = claim(spool, deliver(settings, f"{folder}/page.png", content=folder))
+        spool.commit(job, "success", outputs(folder), None)
+    assert (settings.outbox / "scan.pdf-2.json" / "page.png.json").exists()
+    assert (settings.outbox / "scan-2.pdf" / "page.png.json").exists()
+    assert (settings.done / "scan-2.pdf" / "page.png").read_text() == "scan.pdf"
+
+
+def test_results_are_not_put_where_a_mount_has_been(settings, spool, monkeypatch):
+    job = claim(spool, deliver(settings))
+    known_place = spool.places._places["outbox"]
+    # As seen after the mount above the outbox went away: another folder, one mount less.
+    spool.places._places["outbox"] = replace(
+        known_place, itself=(0, 0), mounts=known_place.mounts + 1
+    )
+    with pytest.raises(OSError, match="is not mounted any more; mount it"):
+        spool.commit(job, "success", outputs(), None)
+    assert names(settings.outbox) == []
+    spool.places._places["outbox"] = known_place
+    spool.commit(job, "success", outputs(), None)
+    assert "scan.pdf.json" in names(settings.outbox)
+
+
+def test_an_outbox_that_was_removed_is_made_anew_with_its_mode(settings, spool):
+    settings.outbox.chmod(0o2750)
+    spool.places._places["outbox"] = replace(spool.places._places["outbox"], mode=0o2750)
+    job = claim(spool, deliver(settings))
+    settings.outbox.rmdir()
+    spool.commit(job, "success", outputs(), None)
+    assert settings.outbox.stat().st_mode & 0o7777 == 0o2750
+    assert "scan.pdf.json" in names(settings.outbox)
+
+
+def test_ids_go_on_behind_the_last_one_when_the_clock_is_set_back(settings, spool, monkeypatch):
+    first = claim(spool, deliver(settings, "a"))
+    monkeypatch.setattr("mineru_daemon.jobs.time.time_ns", lambda: 5)
+    second = claim(spool, deliver(settings, "b"))
+    assert [job.id for job in spool.recover()] == [first.id, second.id]
+    with_three = claim(spool, deliver(settings, "c"))
+    assert with_three.id > second.id
 
 
 def test_a_second_daemon_on_the_same_spool_is_refused(settings, spool):

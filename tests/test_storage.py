@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,30 @@ def test_a_writer_is_seen_by_the_lease(tmp_path):
     assert storage.open_for_writing_elsewhere(file) is False
     with file.open("a"):
         assert storage.open_for_writing_elsewhere(file) is True
+    assert storage.open_for_writing_elsewhere(file) is False
+
+
+def test_a_file_that_a_file_server_caches_writes_for_counts_as_open(tmp_path):
+    """The server holds a write lease, and is given time to call in what its client has."""
+    file = tmp_path / "f"
+    file.write_text("a")
+    server = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, os, signal, sys\n"
+            "signal.signal(signal.SIGIO, signal.SIG_IGN)\n"
+            "fcntl.fcntl(os.open(sys.argv[1], os.O_RDWR), fcntl.F_SETLEASE, fcntl.F_WRLCK)\n"
+            "print('held', flush=True)\nsys.stdin.read()",
+            str(file),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert server.stdout
+    assert server.stdout.readline() == b"held\n"
+    assert storage.open_for_writing_elsewhere(file) is True
+    server.communicate()
     assert storage.open_for_writing_elsewhere(file) is False
 
 

@@ -143,9 +143,12 @@ def test_every_entry_of_the_journal_is_an_event_with_its_priority(mineru: Servic
         assert entry["PRIORITY"] == priorities[event["level"]]
         assert entry["_SYSTEMD_UNIT"] == "mineru.service"
         assert entry["SYSLOG_IDENTIFIER"] == "mineru-daemon"
-    [warning] = mineru.journal("--priority=warning")
+    [warning] = [entry for entry in entries if int(entry["PRIORITY"]) < 6]
     event = json.loads(warning["MESSAGE"])
     assert (event["event"], event["file"]) == ("failed", "bad.png")
+    # Asked as README tells; with a cursor journalctl would leave out the first.
+    words = ("journalctl", "--unit=mineru", "--priority=warning", "--output=cat")
+    assert mineru.run(*words).splitlines()[-1] == warning["MESSAGE"]
     of_one = [
         e for e in map(json.loads, (e["MESSAGE"] for e in entries)) if e.get("file") == "good.png"
     ]
