@@ -1,4 +1,4 @@
-"""Mounts that come and go, disks that are full or read-only.
+"""Mounts that come and go, disks that are full or read-only, rights that are taken away.
 
 Real mounts, in a mount namespace of this module's own, under a real daemon; needs root.
 """
@@ -20,6 +20,7 @@ from mineru_daemon.bench import cases
 from mineru_daemon.settings import FOLDER_NAMES
 
 CLONE_NEWNS = 0x00020000
+NOBODY = 65534
 
 WAITING_SECONDS = 4.0
 CPU_SHARE = 0.25
@@ -165,6 +166,40 @@ def test_disks_that_become_read_only_are_waited_for(start, tmp_path):
         lambda path: run("mount", "-o", "remount,rw", path),
         "Read-only file system; mount it for writing",
     )
+
+
+@pytest.mark.slow
+def test_rights_that_are_taken_away_are_waited_for(start):
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv (util-linux) is needed")
+    # Root without the right to pass over modes.
+    prefix = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+    daemon = start("--recursive", prefix=prefix).ready()
+    go_through(
+        daemon,
+        lambda path: path.chmod(0o500),
+        lambda path: path.chmod(0o700),
+        "Permission denied; give the daemon's user the right to it",
+    )
+    inbox = daemon.folders["inbox"]
+    # A neighbour's own folder holds nobody up, and neither does a file that is not for us.
+    (inbox / "private").mkdir(mode=0o700)
+    (inbox / "private.png").touch(mode=0o600)
+    for name in ("private", "private.png"):
+        os.chown(inbox / name, NOBODY, NOBODY)
+    (inbox / "private.png").write_bytes(cases.png("private"))
+    deliver(daemon, "e.png", cases.png("e"))
+    daemon.result("e.png")
+    daemon.until(said(daemon, "private", "others are served"))
+    shutil.rmtree(inbox / "private")
+    (inbox / "private.png").chmod(0o644)
+    daemon.result("private.png")
+    inbox.chmod(0o000)
+    daemon.until(said(daemon, f"the inbox {inbox}", "Permission denied"))
+    inbox.chmod(0o700)
+    deliver(daemon, "f.png", cases.png("f"))
+    daemon.result("f.png")
+    daemon.until(lambda: not said(daemon, "TROUBLE")())
 
 
 @pytest.mark.slow
