@@ -14,8 +14,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mineru_daemon.bench import cases
-
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -104,6 +102,9 @@ def saved(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
 def pdf(seed: int, pages: int) -> bytes:
     """A digital PDF with a line of text on each page."""
     chosen = random.Random(seed)  # noqa: S311
+    # Only now, as Pillow above: options of commands are told without it.
+    from mineru_daemon.bench import cases
+
     return cases.pdf([" ".join(words(chosen, 5)) for _ in range(pages)])
 
 
