@@ -44,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     overhead.add_argument("--files", type=int, default=20, metavar="N", help="default 20")
     overhead.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
 
+    fuzz = benchmark("fuzz", _fuzz, "Damaged files of every kind; each must be answered.")
+    fuzz.add_argument("--files", type=int, default=2000, metavar="N", help="default 2000")
+    fuzz.add_argument("--seed", type=int, default=1, metavar="N", help="of the mutations")
+    fuzz.add_argument("--keep", type=Path, metavar="DIR", help="work in DIR and leave it")
+
     checkpoint = benchmark(
         "checkpoint", _checkpoint, "Make a random checkpoint of MinerU2.5-2509-1.2B's shapes."
     )
@@ -110,6 +115,12 @@ def _overhead(options: argparse.Namespace) -> int:
     from mineru_daemon.bench import overhead
 
     return overhead.run(options.files, options.json)
+
+
+def _fuzz(options: argparse.Namespace) -> int:
+    from mineru_daemon.bench import fuzz
+
+    return fuzz.run(options.files, options.seed, options.keep)
 
 
 def _checkpoint(options: argparse.Namespace) -> int:

@@ -1,0 +1,221 @@
+"""Sound files -> damaged and hostile ones: blindly, cut at every twentieth, and by structure.
+
+Pure functions of bytes and a random generator, so that a seed makes the same files again.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+
+Mutation = Callable[[bytes, Random], bytes]
+
+CUTS = range(5, 100, 5)
+"""Per cent of the length at which every original is cut off."""
+
+_EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+
+def stream(originals: Mapping[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """`count` files, kind and content, no two alike: all cuts first, then mutations."""
+    seen: set[bytes] = set()
+    for number, (kind, content) in enumerate(_endless(originals, Random(seed))):  # noqa: S311
+        if len(seen) == count or number > 20 * count:
+            return
+        if content not in seen:
+            seen.add(content)
+            yield kind, content
+
+
+def _endless(originals: Mapping[str, bytes], choice: Random) -> Iterator[tuple[str, bytes]]:
+    for cut in CUTS:
+        for kind, content in originals.items():
+            yield kind, content[: max(1, len(content) * cut // 100)]
+    while True:
+        for kind, content in originals.items():
+            yield kind, mutated(kind, content, choice)
+
+
+def mutated(kind: str, content: bytes, choice: Random) -> bytes:
+    """One to three mutations of a file, blind ones and those of its format."""
+    form = kind.partition("-")[0]
+    mutations = [*BLIND, *(BY_FORMAT.get(form, ()) * 2)]
+    for _ in range(choice.randint(1, 3)):
+        content = choice.choice(mutations)(content, choice)
+    # Checksums would keep all else from ever being looked at.
+    return checked(content) if form == "png" and choice.random() < 0.8 else content
+
+
+# --- blind ------------------------------------------------------------------
+
+
+def flip_bits(content: bytes, choice: Random) -> bytes:
+    """Some bits, behind the first bytes, by which the kind is told."""
+    out = bytearray(content)
+    for _ in range(choice.randint(1, 16)):
+        out[choice.randrange(min(8, len(out) - 1), len(out))] ^= 1 << choice.randrange(8)
+    return bytes(out)
+
+
+def _block(content: bytes, choice: Random) -> tuple[int, int]:
+    start = choice.randrange(len(content))
+    return start, min(len(content), start + choice.randint(1, max(1, len(content) // 4)))
+
+
+def copy_block(content: bytes, choice: Random) -> bytes:
+    """A block once more, somewhere else."""
+    start, end = _block(content, choice)
+    at = choice.randrange(len(content))
+    return content[:at] + content[start:end] + content[at:]
+
+
+def delete_block(content: bytes, choice: Random) -> bytes:
+    """Without a block."""
+    start, end = _block(content, choice)
+    return content[:start] + content[end:] or b"\0"
+
+
+def blank_block(content: bytes, choice: Random) -> bytes:
+    """A block of zeros, or of ones."""
+    start, end = _block(content, choice)
+    return content[:start] + choice.choice((b"\0", b"\xff")) * (end - start) + content[end:]
+
+
+def extreme_number(content: bytes, choice: Random) -> bytes:
+    """A length, size or offset that is as small or as large as can be, wherever it falls."""
+    width = choice.choice((1, 2, 4))
+    number = choice.choice(_EXTREMES) & ((1 << 8 * width) - 1)
+    at = choice.randrange(max(1, len(content) - width))
+    order = "little" if choice.random() < 0.5 else "big"
+    return content[:at] + number.to_bytes(width, order) + content[at + width :]  # type: ignore[arg-type]
+
+
+BLIND: tuple[Mutation, ...] = (flip_bits, copy_block, delete_block, blank_block, extreme_number)
+
+
+# --- PNG --------------------------------------------------------------------
+
+
+def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
+    chunks, at = [], 8
+    while at + 8 <= len(content):
+        length = int.from_bytes(content[at : at + 4], "big")
+        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return chunks
+
+
+def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+        for kind, data in chunks
+    )
+
+
+def checked(content: bytes) -> bytes:
+    """A PNG whose chunks all have right lengths and checksums, whatever is in them."""
+    return _png(_chunks(content))
+
+
+def png_header(content: bytes, choice: Random) -> bytes:
+    """Another width, height, depth, colour type or method."""
+    chunks = _chunks(content)
+    for place, (kind, data) in enumerate(chunks):
+        if kind == b"IHDR" and len(data) == 13:
+            at = choice.randrange(13)
+            new = choice.choice((0, 1, 2, 3, 4, 6, 8, 16, 0x40, 0xFF))
+            chunks[place] = kind, data[:at] + bytes([new]) + data[at + 1 :]
+    return _png(chunks)
+
+
+def png_order(content: bytes, choice: Random) -> bytes:
+    """Chunks swapped, doubled, dropped, or with pixels of another length."""
+    chunks = _chunks(content)
+    if len(chunks) < 2:
+        return content
+    one, other = choice.sample(range(len(chunks)), 2)
+    match choice.randrange(4):
+        case 0:
+            chunks[one], chunks[other] = chunks[other], chunks[one]
+        case 1:
+            chunks.insert(one, chunks[other])
+        case 2:
+            del chunks[one]
+        case _:
+            more = zlib.compress(bytes(choice.choice((0, 10, 1 << 20, 1 << 24))))
+            chunks[one] = choice.choice((b"IDAT", b"iCCP", b"zTXt", b"eXIf", b"PLTE")), more
+    return _png(chunks)
+
+
+# --- JPEG, TIFF, PDF ----------------------------------------------------------
+
+
+def jpeg_segment(content: bytes, choice: Random) -> bytes:
+    """A segment with another marker, another length or other first bytes."""
+    places = [found.start() for found in re.finditer(rb"\xff[\xc0-\xfe]", content)]
+    if not places:
+        return content
+    out, at = bytearray(content), choice.choice(places)
+    match choice.randrange(3):
+        case 0:
+            out[at + 1] = choice.randrange(0xC0, 0xFF)
+        case 1:
+            out[at + 2 : at + 4] = choice.choice(_EXTREMES[:6]).to_bytes(2, "big")
+        case _:
+            where = at + 4 + choice.randrange(8)
+            out[where : where + 1] = bytes([choice.randrange(256)])
+    return bytes(out)
+
+
+def tiff_tag(content: bytes, choice: Random) -> bytes:
+    """A tag with another name, type, number of values or value."""
+    out = bytearray(content)
+    offset = int.from_bytes(out[4:8], "little")
+    count = int.from_bytes(out[offset : offset + 2], "little")
+    if not 0 < count < 100:
+        return content
+    entry = offset + 2 + 12 * choice.randrange(count)
+    at, width = choice.choice(((0, 2), (2, 2), (4, 4), (8, 4)))
+    number = choice.choice((*_EXTREMES, choice.randrange(255, 340), offset))
+    out[entry + at : entry + at + width] = (number & ((1 << 8 * width) - 1)).to_bytes(
+        width, "little"
+    )
+    return bytes(out)
+
+
+def pdf_number(content: bytes, choice: Random) -> bytes:
+    """A number of the file's structure that lies, whether a size, a count or a reference."""
+    found = list(
+        re.finditer(rb"(?<=[\s\[])-?\d+(?=[\s\]/>])|(?<=/Length )\d+|(?<=/Count )\d+", content)
+    )
+    if not found:
+        return content
+    one = choice.choice(found)
+    number = choice.choice(
+        (b"0", b"-1", b"1", b"2", b"3", b"5", b"14400", b"2147483647", b"4294967296", b"1e99", b"")
+    )
+    return content[: one.start()] + number + content[one.end() :]
+
+
+def pdf_name(content: bytes, choice: Random) -> bytes:
+    """A name that is another one's: filters, keys and types in wrong places."""
+    found = list(re.finditer(rb"/[A-Za-z0-9]+", content))
+    if not found:
+        return content
+    one = choice.choice(found)
+    names = [other[0] for other in found] + [
+        b"/FlateDecode", b"/LZWDecode", b"/DCTDecode", b"/JBIG2Decode", b"/JPXDecode",
+        b"/CCITTFaxDecode", b"/RunLengthDecode", b"/ASCII85Decode", b"/Crypt", b"/ObjStm",
+        b"/XRef", b"/Encrypt", b"/Pattern", b"/Type3", b"/UserUnit 1000", b"/Rotate 90",
+    ]  # fmt: skip
+    return content[: one.start()] + choice.choice(names) + content[one.end() :]
+
+
+BY_FORMAT: dict[str, tuple[Mutation, ...]] = {
+    "png": (png_header, png_order),
+    "jpeg": (jpeg_segment,),
+    "tiff": (tiff_tag,),
+    "pdf": (pdf_number, pdf_name),
+}

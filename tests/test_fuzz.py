@@ -1,0 +1,74 @@
+"""Damaged files of every kind, made anew each time, through a real daemon.
+
+The long version is `mineru-daemon bench fuzz`.
+"""
+
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+
+from mineru_daemon.bench import fuzz, mutations
+from mineru_daemon.bench.originals import originals
+from mineru_daemon.bench.process import Served
+from mineru_daemon.documents import Limits, sniff
+from mineru_daemon.documents.reader import Reader
+
+
+@pytest.mark.slow
+def test_every_damaged_file_is_answered_by_a_result_or_a_sentence(tmp_path):
+    findings = fuzz.storm(tmp_path, count=150, seed=3)
+    assert findings.wrong == []
+    assert (findings.lost, findings.doubled, findings.process_ends) == (0, 0, 0)
+    assert findings.files.total() == 150
+    assert findings.over_time == 0
+    assert sum(one["read"] for one in findings.outcomes.values()) > 20
+    assert sum(one["refused"] for one in findings.outcomes.values()) > 20
+
+    # What it would not let pass: an answer that is missing, one that is two, no sentence.
+    served = Served(tmp_path)
+    names = {path.name.removesuffix(".json"): "" for path in fuzz._answers(served)}
+    lost, doubled, mumbled = sorted(served.failed.glob("*.json"))[:3]
+    (served.outbox / doubled.name).write_bytes(doubled.read_bytes())
+    lost.unlink()
+    said = json.loads(mumbled.read_bytes())
+    said["error"]["message"] = "Traceback (most recent call last):\n  File"
+    mumbled.write_text(json.dumps(said))
+    again = fuzz.Findings()
+    fuzz.check(served, dict.fromkeys(names, ""), again)
+    assert (again.lost, again.doubled) == (1, 1)
+    assert any("Traceback" in one for one in again.wrong)
+
+
+def test_the_originals_are_sound(tmp_path):
+    with Reader() as reader:
+        for kind, content in originals().items():
+            path = tmp_path / kind
+            path.write_bytes(content)
+            with reader.open(path, Limits()) as document:
+                for index in range(document.page_count):
+                    assert document.page(index).render().pixels.min() < 128, "text is seen"
+
+
+def test_a_seed_makes_the_same_files_and_no_two_alike():
+    first = list(mutations.stream(originals(), 400, seed=5))
+    assert first == list(mutations.stream(originals(), 400, seed=5))
+    assert first[-1] != list(mutations.stream(originals(), 400, seed=6))[-1]
+    assert len({content for _, content in first}) == 400
+    kinds = originals()
+    for cut in (5, 50, 95):
+        for kind, content in kinds.items():
+            assert (kind, content[: max(1, len(content) * cut // 100)]) in first
+
+
+@pytest.mark.parametrize("form", ["png", "jpeg", "tiff", "pdf"])
+def test_mutations_of_the_structure_leave_the_kind(form):
+    kind = next(kind for kind in originals() if kind.startswith(form))
+    content = originals()[kind]
+    choice = Random(1)
+    for mutation in mutations.BY_FORMAT[form]:
+        made = [mutation(content, choice) for _ in range(20)]
+        assert len(set(made)) > 5
+        assert all(sniff(one) for one in made)
