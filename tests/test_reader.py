@@ -328,3 +328,16 @@ def test_a_crash_once_is_over_at_the_next_try(opener: Reader, tmp_path: Path) ->
         with pytest.raises(CrashedError):
             document.page(0).render()
         assert document.page(0).render().size == (152, 277)
+
+
+def test_the_child_says_nothing_on_standard_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (30, 20)).save(stream, "TIFF")
+    content = bytearray(stream.getvalue())
+    samples_per_pixel = content.index(b"\x15\x01\x03\x00\x01\x00\x00\x00")
+    content[samples_per_pixel + 8 : samples_per_pixel + 10] = b"\xff\xff"
+    with Reader() as one, pytest.raises(DocumentError):
+        one.open(written(tmp_path, bytes(content), "odd.tif"), LIMITS)
+    assert capfd.readouterr().err == ""

@@ -19,7 +19,8 @@ _EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF
 
 
 def stream(originals: Mapping[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` files, kind and content, no two alike: all cuts first, then mutations."""
+    """`count` files, kind and content, no two alike: the cuts among mutations first, then
+    mutations alone."""
     seen: set[bytes] = set()
     for number, (kind, content) in enumerate(_endless(originals, Random(seed))):  # noqa: S311
         if len(seen) == count or number > 20 * count:
@@ -33,6 +34,7 @@ def _endless(originals: Mapping[str, bytes], choice: Random) -> Iterator[tuple[s
     for cut in CUTS:
         for kind, content in originals.items():
             yield kind, content[: max(1, len(content) * cut // 100)]
+            yield kind, mutated(kind, content, choice)
     while True:
         for kind, content in originals.items():
             yield kind, mutated(kind, content, choice)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import logging
 import math
 import os
 import pickle
@@ -44,6 +45,8 @@ _CPU_SPARE = 10.0
 
 def main(requests: int, answers: int, parent: int, memory: int) -> None:
     """Serve until the pipe `requests` ends. `parent` is the process that has the other ends."""
+    # What libraries find odd in a file is told in its result; the daemon's log has its own form.
+    logging.getLogger().addHandler(logging.NullHandler())
     _bound(parent, memory)
     with os.fdopen(requests, "rb") as source, os.fdopen(answers, "wb") as sink:
         served = _Served()
