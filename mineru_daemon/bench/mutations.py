@@ -156,7 +156,7 @@ def png_order(content: bytes, choice: Random) -> bytes:
 
 def jpeg_segment(content: bytes, choice: Random) -> bytes:
     """A segment with another marker, another length or other first bytes."""
-    places = [found.start() for found in re.finditer(rb"\xff[\xc0-\xfe]", content)]
+    places = [found.start() for found in re.finditer(rb"(?<!^)\xff[\xc0-\xfe]", content)]
     if not places:
         return content
     out, at = bytearray(content), choice.choice(places)

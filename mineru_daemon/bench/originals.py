@@ -6,6 +6,7 @@ Each shows a line of text, so that what survives is read by the whole engine.
 from __future__ import annotations
 
 import io
+import time
 import zlib
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ from PIL import Image, features
 from mineru_daemon.bench import cases
 
 _SIZE = (240, 40)
+_THEN = time.gmtime(0)
+"""A PDF tells when it was made; a seed has to make the same file again."""
 
 
 def originals() -> dict[str, bytes]:
@@ -90,7 +93,7 @@ def _compressed_pdf() -> bytes:
 _KINDS: dict[str, Callable[[], bytes]] = {
     "pdf-text": lambda: cases.pdf(["Invoice 2041", "Second page"]),
     "pdf-compressed": _compressed_pdf,
-    "pdf-image": lambda: _saved(_page(), "PDF", resolution=120),
+    "pdf-image": lambda: _saved(_page(), "PDF", resolution=120, creationDate=_THEN, modDate=_THEN),
     "png": lambda: _saved(_page(), "PNG"),
     "png-palette": _alpha_palette,
     "png-16": _grey16,
