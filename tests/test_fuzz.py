@@ -24,8 +24,8 @@ def test_every_damaged_file_is_answered_by_a_result_or_a_sentence(tmp_path):
     assert (findings.lost, findings.doubled, findings.process_ends) == (0, 0, 0)
     assert findings.files.total() == 150
     assert findings.over_time == 0
-    assert sum(one["read"] for one in findings.outcomes.values()) > 20
-    assert sum(one["refused"] for one in findings.outcomes.values()) > 20
+    assert sum(one["read"] for one in findings.outcomes.values()) >= 10
+    assert sum(one["refused"] for one in findings.outcomes.values()) >= 10
 
     # What it would not let pass: an answer that is missing, one that is two, no sentence.
     served = Served(tmp_path)
