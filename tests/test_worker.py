@@ -22,6 +22,7 @@ from PIL import Image
 from mineru_daemon import results
 from mineru_daemon.engines.base import PageReading
 from mineru_daemon.errors import CancelledError, EngineError
+from mineru_daemon.pacing import SHORTEST_REST
 from mineru_daemon.results import Block, EngineInfo, ErrorInfo
 from mineru_daemon.samples import paths
 from mineru_daemon.serving import Serving
@@ -544,6 +545,7 @@ def test_a_rest_stands_in_the_pages_timings(make_settings):
         bench = Bench(settings, spool, MeasuringEngine())
 
         def read(page, progress):
+            time.sleep(1.5 * SHORTEST_REST)  # it is not looked more often
             end = time.process_time() + 0.03
             while time.process_time() < end:
                 pass
