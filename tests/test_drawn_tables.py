@@ -24,6 +24,14 @@ def paper() -> Pixels:
     return np.full((700, 900, 3), 255, np.uint8)
 
 
+def leaning(image: Pixels, degrees: float) -> Pixels:
+    """Turned clockwise around its corner, on paper of the same size."""
+    height, width = image.shape[:2]
+    matrix = cv2.getRotationMatrix2D((0, 0), -degrees, 1)
+    out = cv2.warpAffine(image, matrix, (width, height), borderValue=(255, 255, 255))
+    return np.asarray(out, np.uint8)
+
+
 def in_grid(image: Pixels, left: int = 100, top: int = 200) -> list[TextLine]:
     """Draw the rules of a table of 3 x 3 cells; its lines."""
     for row in range(4):
@@ -50,12 +58,31 @@ def test_drawn_cells_are_a_table() -> None:
 def test_a_page_that_leans_has_its_tables_too() -> None:
     image = paper()
     lines = turned(in_grid(image), 1.5)
-    matrix = cv2.getRotationMatrix2D((0, 0), -1.5, 1)
-    leaning = np.asarray(
-        cv2.warpAffine(image, matrix, (900, 700), borderValue=(255, 255, 255)), np.uint8
-    )
-    (table,) = drawn.find(leaning, lines)
+    (table,) = drawn.find(leaning(image, 1.5), lines)
     assert GRID in table.html
+
+
+@pytest.mark.parametrize("angle", [0.0, 1.5])
+def test_rules_of_a_huge_page_are_looked_for_on_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch, angle: float
+) -> None:
+    image = paper()
+    lines = turned(in_grid(image), angle)
+    image = leaning(image, angle)
+    (expected,) = drawn.find(image, lines)
+    seen: list[int] = []
+    strokes = drawn._strokes
+
+    def watched(ink: Pixels, least: int, em: float) -> list[tuple[float, ...]]:
+        seen.append(ink.size)
+        return strokes(ink, least, em)
+
+    monkeypatch.setattr(drawn, "_strokes", watched)
+    monkeypatch.setattr(drawn, "MOST_PIXELS", 100_000)
+    (table,) = drawn.find(image, lines)
+    assert table.html == expected.html
+    assert table.box == pytest.approx(expected.box, abs=4)
+    assert max(seen) <= 101_000
 
 
 def test_figures_in_columns_are_a_table_and_lines_are_cut_into_words() -> None:

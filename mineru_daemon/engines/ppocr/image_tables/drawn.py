@@ -53,6 +53,9 @@ LEANING = 0.002
 MOST_RULES = 1500
 """On a page; more are hatchings or pictures."""
 
+MOST_PIXELS = 16_000_000
+"""Of a page on which rules are looked for, which takes a dozen bytes for each: A4 at 400 dpi. On a
+larger one they are looked for at this size."""
 
 FEWEST = 3
 """Rows and columns of a table without drawn cells, at least; rows of a clipping."""
@@ -95,7 +98,9 @@ def find(image: Pixels, lines: Sequence[TextLine]) -> list[DrawnTable]:
         return []
     scale = TYPE_SIZE / em
     printed = [_printed(line, turn, scale) for line in lines]
-    drawing = Drawing(rulings=[_scaled(rule, scale) for rule in rules(image, turn, em)])
+    smaller, shrunk = _bounded(image)
+    found_rules = rules(smaller, turn, em * shrunk)
+    drawing = Drawing(rulings=[_scaled(rule, scale / shrunk) for rule in found_rules])
     found = digital_tables.find(printed, drawing, width * scale, height * scale)
     return [
         DrawnTable(
@@ -203,6 +208,17 @@ def rules(image: Pixels, turn: float, em: float) -> list[Ruling]:
         for top, left, length, thick in _strokes(np.ascontiguousarray(ink.T), least, em)
     ]
     return [*level, *plumb] if len(level) + len(plumb) <= MOST_RULES else []
+
+
+def _bounded(image: Pixels) -> tuple[Pixels, float]:
+    """The image with at most `MOST_PIXELS`, and its sides in shares of those it had."""
+    height, width = image.shape[:2]
+    scale = min(1.0, math.sqrt(MOST_PIXELS / (width * height)))
+    if scale == 1.0:
+        return image, scale
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # Averaging keeps rules that are thinner than a pixel then.
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8), scale
 
 
 def _strokes(ink: npt.NDArray[np.uint8], least: int, em: float) -> list[tuple[float, ...]]:
