@@ -1,6 +1,6 @@
 """Pictures of blocks: what stands on a page as one thing, cut out of it as a file.
 
-Which blocks there are is told by the engines; where the files go in the end, by `spool`.
+Which blocks there are is told by the engines; where the files go in the end, by `commit`.
 """
 
 from __future__ import annotations

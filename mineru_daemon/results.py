@@ -1,7 +1,7 @@
 """The result schema, its JSON and MinerU's content_list.
 
 Pure data and pure functions. Who reads the pages is told by `engines`, where the files
-go by `spool`; the other rendering is `markdown`. Results are written as streams, page by
+go by `commit`; the other rendering is `markdown`. Results are written as streams, page by
 page, so that a document of ten thousand pages needs no more memory than one of its pages.
 """
 

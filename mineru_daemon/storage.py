@@ -1,7 +1,7 @@
 """Files on disk: whole or not at all, never over another, never lost.
 
-Small steps that survive a kill or a power cut at any instruction, from which `spool`
-builds its protocol. They know nothing of jobs.
+Small steps that survive a kill or a power cut at any instruction, from which `claim`
+and `commit` build their protocols. They know nothing of jobs.
 """
 
 from __future__ import annotations

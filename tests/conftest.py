@@ -15,6 +15,7 @@ from tiny_mineru import CHECKPOINT
 
 from mineru_daemon.engines.mineru.folder import ModelFolder
 from mineru_daemon.settings import FOLDER_NAMES, Settings
+from mineru_daemon.spool import Spool
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,13 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
 def settings(make_settings: Callable[..., Settings]) -> Settings:
     """Default settings with folders below `tmp_path`."""
     return make_settings()
+
+
+@pytest.fixture
+def spool(settings: Settings) -> Iterator[Spool]:
+    """The spool of these settings, open."""
+    with Spool.opened(settings) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import structlog
 
-from mineru_daemon import spool as spool_module
+from mineru_daemon import claim, commit
 from mineru_daemon.bench import cases
 from mineru_daemon.documents import Document, Limits, open_document
 from mineru_daemon.documents.reader import Reader
@@ -220,7 +220,8 @@ class _Disk:
         for owner, name, kind in (
             (os, "stat", READS),
             (os, "fsync", WRITES),
-            (spool_module, "rename_noreplace", WRITES),
+            (claim, "rename_noreplace", WRITES),
+            (commit, "rename_noreplace", WRITES),
         ):
             setattr(owner, name, self._met(getattr(owner, name), kind))
         for name in ("record", "has"):

@@ -22,8 +22,7 @@ from typing import IO, Any, Literal
 
 import pytest
 
-from mineru_daemon import spool as spool_module
-from mineru_daemon import storage
+from mineru_daemon import claim, commit, storage
 from mineru_daemon.jobs import Outcome
 from mineru_daemon.ledger import Ledger
 from mineru_daemon.results import PageResult
@@ -41,7 +40,9 @@ DONE, KILLED, MET = 0, 77, 78
 OPERATIONS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"})
 """Python's audit events that come before something happens to a file."""
 
-UNSEEN = ((os, "fsync"), (spool_module, "rename_noreplace"), (Ledger, "record"))
+UNSEEN = (
+    (os, "fsync"), (claim, "rename_noreplace"), (commit, "rename_noreplace"), (Ledger, "record"),
+)  # fmt: skip
 """What happens to files without an audit event."""
 
 MORE_THAN_ENOUGH = 500
