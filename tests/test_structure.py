@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import pytest
 from page_building import EM, column, line
 
+from mineru_daemon.engines.ppocr.gutter_lines import split_at_gutter
 from mineru_daemon.engines.ppocr.lines import TextLine
+from mineru_daemon.engines.ppocr.paragraphs import row_text
 from mineru_daemon.engines.ppocr.regions import Region
-from mineru_daemon.engines.ppocr.structure import row_text, split_at_gutter, to_blocks
+from mineru_daemon.engines.ppocr.structure import to_blocks
 from mineru_daemon.results import Block, BlockType
 
 WIDTH, HEIGHT = 1000, 1400

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from mineru_daemon.engines.ppocr import boxes, paragraphs, structure
+from mineru_daemon.engines.ppocr import boxes, paragraphs
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.engines.ppocr.textlayer import TextLayer
@@ -70,7 +70,7 @@ def text_of(layer: TextLayer, bbox: BBox) -> str | None:
             return None
     if not inside or not _covers(inside, box) or any(_is_formula(line.text) for line in inside):
         return None
-    return paragraphs.text(structure.row_text(inside).splitlines()) or None
+    return paragraphs.text(paragraphs.row_text(inside).splitlines()) or None
 
 
 def _covers(lines: Sequence[TextLine], box: Box) -> bool:

@@ -99,3 +99,8 @@ def fractions(box: Box, width: float, height: float) -> Box:
         min(max(box[2] / width, 0.0), 1.0),
         min(max(box[3] / height, 0.0), 1.0),
     )
+
+
+def scaled(box: Box, width: float, height: float) -> Box:
+    """The box of shares on a page of `width` by `height`."""
+    return box[0] * width, box[1] * height, box[2] * width, box[3] * height

@@ -19,12 +19,14 @@ from mineru_daemon.documents import Page, TextPage
 from mineru_daemon.engines.base import PageReading, Progress, size_warning
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import (
+    block_lines,
     boxes,
     captions,
     digital,
     line_reader,
     orientation,
     recognition,
+    region_lines,
     structure,
 )
 from mineru_daemon.engines.ppocr.boxes import Box
@@ -184,7 +186,7 @@ class PPOCREngine:
                 seen = drawn.find(found.image, lines)
                 if longest < SMALL_IMAGE:
                     regions = drawn.clipped_table(regions, lines)
-                tables = drawn.missed(seen, regions, structure.SUREST_TABLE, lines)
+                tables = drawn.missed(seen, regions, region_lines.SUREST_TABLE, lines)
                 ready = [
                     Block(
                         type="table",
@@ -242,7 +244,7 @@ class PPOCREngine:
         by rules and figures, which may have more of this one than the network tells."""
         height, width = image.shape[:2]
         left, top, right, bottom = block.bbox
-        inside = structure.lines_of(block, lines, width, height)
+        inside = block_lines.lines_of(block, lines, width, height)
 
         def look(box: Box) -> tuple[str, float]:
             return self._lines.read_box(image, box, progress)

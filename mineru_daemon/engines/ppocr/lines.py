@@ -31,6 +31,14 @@ class TextLine:
     scores: tuple[float, ...] = ()
     """Confidence of each character, 0..1; empty where the text was not recognised."""
 
+    @property
+    def height(self) -> float:
+        """Of its own rectangle in pixels, however it leans or is turned."""
+        corner, along, _, across = self.corners
+        if len(self.text) == 1:
+            return math.dist(corner, across)
+        return min(math.dist(corner, across), math.dist(corner, along))
+
     def part(self, start: int, end: int, corners: tuple[tuple[float, float], ...]) -> TextLine:
         """Characters from `start` to before `end`, without space around, at these corners.
 
@@ -95,3 +103,15 @@ def slope(lines: Sequence[TextLine]) -> float:
         if math.hypot(x1 - x0, y1 - y0) >= 3 * math.hypot(x3 - x0, y3 - y0):
             angles.append(math.atan2(y1 - y0, x1 - x0))
     return median(angles) if angles else 0.0
+
+
+def weighted_median(weighed: Iterable[tuple[float, int]]) -> float:
+    """The size in which half of the characters are set, of pairs of both; 0 without any."""
+    ordered = sorted(weighed)
+    half = sum(count for _, count in ordered) / 2
+    passed = 0
+    for size, count in ordered:
+        passed += count
+        if passed >= half:
+            return size
+    return 0.0

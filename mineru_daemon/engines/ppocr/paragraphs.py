@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from mineru_daemon.engines.ppocr import reading_order
+from mineru_daemon.engines.ppocr.lines import TextLine, slope
 from mineru_daemon.engines.ppocr.reading_order import Item
 from mineru_daemon.engines.ppocr.scripts import is_wide
 
@@ -72,6 +74,18 @@ def text(lines: Sequence[str]) -> str:
     for line in lines:
         joined = join(joined, line.strip()) if joined else line.strip()
     return joined
+
+
+def row_text(lines: Sequence[TextLine]) -> str:
+    """Lines in rows, each row a line of text: what is left of a table without structure."""
+    turn = slope(lines)
+    items = [Item(reading_order.upright(line.corners, turn), (line,)) for line in lines]
+    return "\n".join(of_row(row) for row in reading_order.rows(items))
+
+
+def of_row(row: Row) -> str:
+    """The text of what stands side by side."""
+    return " ".join(line.text.strip() for item in row for line in item.lines)
 
 
 def join(before: str, after: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from mineru_daemon.engines.ppocr import boxes
+from mineru_daemon.engines.ppocr.lines import weighted_median
 from mineru_daemon.engines.ppocr.reading_order import Item
 
 UPWARDS = 1.2
@@ -110,10 +111,9 @@ def _is_trusted(runs: Sequence[_Run], sizes: Sequence[int]) -> bool:
 
 def _headings_first(runs: Sequence[_Run], sizes: Mapping[int, float]) -> list[_Run]:
     """Runs of large type before the first run that stands below them."""
-    weighed = sorted(
+    body = weighted_median(
         (sizes.get(id(item), 0.0), _length(item)) for run in runs for item in run.items
     )
-    body = _middle(weighed)
     ordered: list[_Run] = []
     for run in runs:
         own = median(sizes.get(id(item), 0.0) for item in run.items)
@@ -133,16 +133,6 @@ def _headings_first(runs: Sequence[_Run], sizes: Mapping[int, float]) -> list[_R
 def _share_width(one: _Run, other: _Run) -> bool:
     first, second = (boxes.union([item.box for item in run.items]) for run in (one, other))
     return boxes.common_width(first, second) > 0
-
-
-def _middle(weighed: Sequence[tuple[float, int]]) -> float:
-    half = sum(count for _, count in weighed) / 2
-    passed = 0
-    for value, count in weighed:
-        passed += count
-        if passed >= half:
-            return value
-    return 0.0
 
 
 def _put_back(
