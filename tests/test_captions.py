@@ -76,7 +76,7 @@ def test_a_picture_stands_before_the_text_on_it_or_behind_what_is_above_it() -> 
     ]
 
     def order(bbox: tuple[float, float, float, float]) -> list[str]:
-        return [one.content or "picture" for one in placed(text, [bbox])]
+        return [one.content or "picture" for one in placed(text, [block("image", None, *bbox)])]
 
     assert order((0.1, 0.25, 0.4, 0.45)) == ["a", "picture", "b", "c", "on it"]
     assert order((0.6, 0.4, 0.9, 0.6)) == ["a", "b", "c", "picture", "on it"]

@@ -7,9 +7,11 @@ are.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mineru_daemon.engines.ppocr import boxes
+from mineru_daemon.engines.ppocr.boxes import Box
+from mineru_daemon.engines.ppocr.lines import TextLine
 from mineru_daemon.results import Block, BlockType
 
 REACH = 0.04
@@ -48,6 +50,16 @@ def marked(blocks: Sequence[Block]) -> list[Block]:
     ]
 
 
+def names_figure(picture: Box, lines: Iterable[TextLine], height: float) -> bool:
+    """Whether one of the lines beside a picture calls it a figure; all in the page's unit."""
+    pattern = next(one for one, kind, _ in CALLED if kind == "image_caption")
+    return any(
+        pattern.match(line.text.strip())
+        and _is_near(boxes.around(line.corners), picture, REACH * height)
+        for line in lines
+    )
+
+
 def _kind(block: Block, blocks: Sequence[Block]) -> BlockType | None:
     text = (block.content or "").strip()
     for pattern, kind, owners in CALLED:
@@ -59,7 +71,10 @@ def _kind(block: Block, blocks: Sequence[Block]) -> BlockType | None:
 
 
 def _is_beside(caption: Block, other: Block) -> bool:
+    return _is_near(caption.bbox, other.bbox, REACH)
+
+
+def _is_near(caption: Box, other: Box, reach: float) -> bool:
     """Above or below, or at a side at the same height."""
-    gap = -boxes.common_height(caption.bbox, other.bbox)
-    across = boxes.common_width(caption.bbox, other.bbox)
-    return gap <= REACH and across > -REACH
+    gap = -boxes.common_height(caption, other)
+    return gap <= reach and boxes.common_width(caption, other) > -reach

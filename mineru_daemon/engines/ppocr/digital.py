@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 
 from mineru_daemon.documents import PdfPage
 from mineru_daemon.engines.ppocr import (
+    block_lines,
     boxes,
     captions,
     digital_pictures,
     links,
+    picture_text,
     structure,
     textlayer,
 )
@@ -78,22 +80,32 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
         )
         for table in layer.tables
     ]
+    found = digital_pictures.picture_boxes(
+        layer.pictures, [table.box for table in layer.tables], layer.width, layer.height
+    )
+    of_page, of_pictures = picture_text.parted(seen, found, layer.lines, layer.height)
     sizes = [line.size for line in layer.lines]
-    sizes += [abs(line.corners[3][1] - line.corners[0][1]) for line in seen]
+    sizes += [abs(line.corners[3][1] - line.corners[0][1]) for line in of_page]
     blocks = structure.to_blocks(
-        [*layer.lines, *seen],
+        [*layer.lines, *of_page],
         [],
         layer.width,
         layer.height,
         sizes,
         tables,
-        [*layer.places, *(math.nan for _ in seen), *layer.table_places],
+        [*layer.places, *(math.nan for _ in of_page), *layer.table_places],
     )
-    found = digital_pictures.picture_boxes(
-        layer.pictures, [table.box for table in layer.tables], layer.width, layer.height
-    )
-    blocks = digital_pictures.placed(
-        blocks, [boxes.fractions(box, layer.width, layer.height) for box in found]
-    )
-    blocks = captions.marked(blocks)
+    pictures = [_picture(box, lines, layer) for box, lines in zip(found, of_pictures, strict=True)]
+    blocks = captions.marked(digital_pictures.placed(blocks, pictures))
     return links.onto(blocks, layer.links, layer.width, layer.height)
+
+
+def _picture(box: Box, lines: Sequence[TextLine], layer: TextLayer) -> Block:
+    width, height = layer.width, layer.height
+    told = [block_lines.told(line, width, height) for line in sorted(lines, key=_place)]
+    return Block(type="image", bbox=boxes.fractions(box, width, height), content=None, lines=told)
+
+
+def _place(line: TextLine) -> tuple[float, float]:
+    left, top, _, _ = boxes.around(line.corners)
+    return top, left

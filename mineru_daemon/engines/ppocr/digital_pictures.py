@@ -65,14 +65,14 @@ def joined(parts: list[Box], gap: float) -> list[Box]:
     return groups
 
 
-def placed(blocks: Sequence[Block], found: Sequence[BBox]) -> list[Block]:
-    """Blocks in reading order with pictures among them; boxes are fractions of the page.
+def placed(blocks: Sequence[Block], pictures: Sequence[Block]) -> list[Block]:
+    """Blocks in reading order with pictures among them.
 
     A picture stands before the text on it, else behind what is above it in its column.
     """
     result = list(blocks)
-    for bbox in sorted(found, key=lambda one: (one[1], one[0])):
-        result.insert(_place(result, bbox), Block(type="image", bbox=bbox, content=None))
+    for picture in sorted(pictures, key=lambda one: (one.bbox[1], one.bbox[0])):
+        result.insert(_place(result, picture.bbox), picture)
     return result
 
 
