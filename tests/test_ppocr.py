@@ -262,7 +262,7 @@ def test_nothing_but_blanks_is_no_text() -> None:
 
 
 def test_the_detector_sees_multiples_of_its_stride_within_the_bound() -> None:
-    for width, height in [(4000, 3000), (500, 333), (10, 5000), (1, 1)]:
+    for width, height in [(4000, 3000), (500, 333), (10, 5000), (1, 1), (100_000_000, 1)]:
         size = detection.input_size(width, height, 600_000)
         assert all(side % detection.STRIDE == 0 and side > 0 for side in size)
         assert size[0] * size[1] <= 1.1 * 600_000

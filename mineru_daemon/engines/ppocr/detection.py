@@ -65,10 +65,12 @@ def input_size(width: int, height: int, pixels: int) -> tuple[int, int]:
 
     A bound on the area costs the same for every shape of page and, unlike one on the
     longer side, leaves the print on long receipts and scrolled screenshots readable. A
-    page below the bound is not enlarged.
+    page below the bound is not enlarged. Strips, which have to be at least `STRIDE` across,
+    are shortened for it.
     """
     scale = min(1.0, math.sqrt(pixels / (width * height)))
-    return _multiple(width * scale), _multiple(height * scale)
+    longest = pixels / STRIDE
+    return _multiple(min(width * scale, longest)), _multiple(min(height * scale, longest))
 
 
 def _multiple(length: float) -> int:
