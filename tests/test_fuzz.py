@@ -5,7 +5,9 @@ The long version is `mineru-daemon bench fuzz`.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections import Counter
 from random import Random
 
 import pytest
@@ -13,8 +15,9 @@ import pytest
 from mineru_daemon.bench import fuzz, mutations
 from mineru_daemon.bench.originals import originals
 from mineru_daemon.bench.process import Served
-from mineru_daemon.documents import Limits, sniff
+from mineru_daemon.documents import Limits, check_complete, sniff
 from mineru_daemon.documents.reader import Reader
+from mineru_daemon.errors import IncompleteError
 
 
 @pytest.mark.slow
@@ -63,12 +66,25 @@ def test_a_seed_makes_the_same_files_and_no_two_alike():
             assert content[: max(1, len(content) * cut // 100)] in made
 
 
-@pytest.mark.parametrize("form", ["png", "jpeg", "tiff", "pdf"])
+@pytest.mark.parametrize("form", sorted({**mutations.WHOLE, **mutations.BREAKING}))
 def test_mutations_of_the_structure_leave_the_kind(form):
-    kind = next(kind for kind in originals() if kind.startswith(form))
-    content = originals()[kind]
+    contents = [content for kind, content in originals().items() if kind.startswith(form)]
     choice = Random(1)
-    for mutation in mutations.BY_FORMAT[form]:
-        made = [mutation(content, choice) for _ in range(20)]
+    for mutation in (*mutations.WHOLE.get(form, ()), *mutations.BREAKING.get(form, ())):
+        made = [mutation(content, choice) for content in contents for _ in range(20)]
         assert len(set(made)) > 5
         assert all(sniff(one) for one in made)
+
+
+def test_most_mutated_files_count_as_arrived_and_reach_the_decoders(tmp_path):
+    path, choice = tmp_path / "one", Random(1)
+    sound = originals()
+    arrived = Counter[str]()
+    for kind, content in sound.items():
+        for _ in range(20):
+            path.write_bytes(mutations.mutated(kind, content, choice))
+            with contextlib.suppress(IncompleteError):
+                check_complete(path, Limits())
+                arrived[kind] += 1
+    assert min(arrived[kind] for kind in sound) >= 10
+    assert 0.75 * 20 * len(sound) < arrived.total() < 0.98 * 20 * len(sound)

@@ -90,14 +90,14 @@ def run(files: int, seed: int, keep: Path | None = None) -> int:
 
 def table(findings: Findings) -> Iterator[str]:
     """The findings, line by line."""
-    columns = ("read", "refused", "crashed", "hung", "memory", "too-slow")
-    yield f"{'kind':16}{'files':>7}" + "".join(f"{column:>10}" for column in columns)
+    columns = ("read", "refused", "incomplete", "crashed", "hung", "memory", "too-slow")
+    yield f"{'kind':16}{'files':>7}" + "".join(f"{column:>11}" for column in columns)
     for kind in [*findings.files, "all"]:
         of_kind = (
             findings.outcomes[kind] if kind != "all" else sum(findings.outcomes.values(), Counter())
         )
         files = findings.files[kind] if kind != "all" else findings.files.total()
-        yield f"{kind:16}{files:7}" + "".join(f"{of_kind[column]:10}" for column in columns)
+        yield f"{kind:16}{files:7}" + "".join(f"{of_kind[column]:11}" for column in columns)
     yield f"lost {findings.lost}, doubled {findings.doubled}"
     yield (
         f"daemon ended {findings.process_ends} times; {findings.over_time} files over "

@@ -1,21 +1,33 @@
 """Sound files -> damaged and hostile ones: blindly, cut at every twentieth, and by structure.
 
+Most of what is not cut stays whole from outside, so that decoders meet it; where its bytes can be
+changed for that is told by `payloads`.
+
 Pure functions of bytes and a random generator, so that a seed makes the same files again.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from random import Random
+
+from mineru_daemon.bench import payloads
 
 Mutation = Callable[[bytes, Random], bytes]
 
 CUTS = range(5, 100, 5)
 """Per cent of the length at which every original is cut off."""
 
+BREAKING_SHARE = 0.25
+"""Of the mutated files: what tells whether a file has arrived is to meet damage, too."""
+
 _EXTREMES = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+
+_MOST_INFLATED = 1 << 22
+"""Bytes of unpacked data that are changed."""
 
 
 def stream(originals: Mapping[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
@@ -41,13 +53,31 @@ def _endless(originals: Mapping[str, bytes], choice: Random) -> Iterator[tuple[s
 
 
 def mutated(kind: str, content: bytes, choice: Random) -> bytes:
-    """One to three mutations of a file, blind ones and those of its format."""
+    """One to three mutations of a file: any, or only such as leave it whole from outside."""
     form = kind.partition("-")[0]
-    mutations = [*BLIND, *(BY_FORMAT.get(form, ()) * 2)]
+    mutations: list[Mutation] = [functools.partial(_within, form), *WHOLE.get(form, ())]
+    breaking = choice.random() < BREAKING_SHARE
+    if breaking:
+        mutations += [*BLIND, *BREAKING.get(form, ())]
     for _ in range(choice.randint(1, 3)):
         content = choice.choice(mutations)(content, choice)
     # Checksums would keep all else from ever being looked at.
-    return checked(content) if form == "png" and choice.random() < 0.8 else content
+    return content if form != "png" or (breaking and choice.random() < 0.5) else checked(content)
+
+
+def _within(form: str, content: bytes, choice: Random) -> bytes:
+    """A blind mutation in one of the file's payloads, which keeps its length."""
+    spans = payloads.spans(form, content)
+    if not spans:
+        return content
+    start, end = choice.choice(spans)
+    old = content[start:end]
+    new = choice.choice(BLIND)(old, choice)
+    new = (new + old[len(new) :])[: len(old)]
+    if form == "jpeg":
+        # A marker would be taken for the begin of a segment.
+        new = re.sub(rb"\xff(?![\x00\xd0-\xd7])", b"\xfe", new)
+    return content[:start] + new + content[end:]
 
 
 # --- blind ------------------------------------------------------------------
@@ -101,12 +131,7 @@ BLIND: tuple[Mutation, ...] = (flip_bits, copy_block, delete_block, blank_block,
 
 
 def _chunks(content: bytes) -> list[tuple[bytes, bytes]]:
-    chunks, at = [], 8
-    while at + 8 <= len(content):
-        length = int.from_bytes(content[at : at + 4], "big")
-        chunks.append((content[at + 4 : at + 8], content[at + 8 : at + 8 + length]))
-        at += 12 + length
-    return chunks
+    return [(kind, content[start:end]) for kind, (start, end) in payloads.png_chunks(content)]
 
 
 def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
@@ -135,9 +160,10 @@ def png_header(content: bytes, choice: Random) -> bytes:
 def png_order(content: bytes, choice: Random) -> bytes:
     """Chunks swapped, doubled, dropped, or with pixels of another length."""
     chunks = _chunks(content)
-    if len(chunks) < 2:
+    if len(chunks) < 3:
         return content
-    one, other = choice.sample(range(len(chunks)), 2)
+    # The last one tells that all has arrived.
+    one, other = choice.sample(range(len(chunks) - 1), 2)
     match choice.randrange(4):
         case 0:
             chunks[one], chunks[other] = chunks[other], chunks[one]
@@ -151,7 +177,25 @@ def png_order(content: bytes, choice: Random) -> bytes:
     return _png(chunks)
 
 
-# --- JPEG, TIFF, PDF ----------------------------------------------------------
+def png_pixels(content: bytes, choice: Random) -> bytes:
+    """Other rows of pixels, and other numbers of filters before them, well compressed."""
+    chunks = _chunks(content)
+    for place, (kind, data) in enumerate(chunks):
+        rows = _inflated(data) if kind == b"IDAT" else b""
+        if rows:
+            chunks[place] = kind, zlib.compress(choice.choice(BLIND)(rows, choice))
+    return _png(chunks)
+
+
+def _inflated(data: bytes) -> bytes:
+    """What deflated data holds, as far as it can be read; nothing if it is none."""
+    try:
+        return zlib.decompressobj().decompress(data, _MOST_INFLATED)
+    except zlib.error:
+        return b""
+
+
+# --- JPEG, TIFF, GIF, BMP -----------------------------------------------------
 
 
 def jpeg_segment(content: bytes, choice: Random) -> bytes:
@@ -173,18 +217,79 @@ def jpeg_segment(content: bytes, choice: Random) -> bytes:
 
 def tiff_tag(content: bytes, choice: Random) -> bytes:
     """A tag with another name, type, number of values or value."""
-    out = bytearray(content)
-    offset = int.from_bytes(out[4:8], "little")
-    count = int.from_bytes(out[offset : offset + 2], "little")
-    if not 0 < count < 100:
+    entries = list(payloads.tiff_entries(content))
+    if not entries:
         return content
-    entry = offset + 2 + 12 * choice.randrange(count)
     at, width = choice.choice(((0, 2), (2, 2), (4, 4), (8, 4)))
-    number = choice.choice((*_EXTREMES, choice.randrange(255, 340), offset))
-    out[entry + at : entry + at + width] = (number & ((1 << 8 * width) - 1)).to_bytes(
-        width, "little"
+    number = choice.choice((*_EXTREMES, choice.randrange(255, 340), entries[0]))
+    return _set(content, choice.choice(entries) + at, width, number)
+
+
+_TIFF_PLACES = frozenset({273, 279, 324, 325})
+"""Tags that tell where strips or tiles lie, and how long they are."""
+
+
+def tiff_value(content: bytes, choice: Random) -> bytes:
+    """A tag with another value: sizes, depths, compressions; strips stay where they are."""
+    entries = [
+        entry
+        for entry in payloads.tiff_entries(content)
+        if int.from_bytes(content[entry : entry + 2], "little") not in _TIFF_PLACES
+        and content[entry + 4 : entry + 8] == b"\1\0\0\0"
+    ]
+    if not entries:
+        return content
+    known = (2, 3, 4, 5, 6, 7, 8, 16, 32, 64, 32773, 32946, 34712, 50001)
+    return _set(content, choice.choice(entries) + 8, 4, choice.choice((*_EXTREMES, *known)))
+
+
+def _set(content: bytes, at: int, width: int, number: int) -> bytes:
+    """With a little-endian number of so many bytes."""
+    number &= (1 << 8 * width) - 1
+    return content[:at] + number.to_bytes(width, "little") + content[at + width :]
+
+
+def gif_screen(content: bytes, choice: Random) -> bytes:
+    """Another size of the screen, another ground; or of an image, if one begins so."""
+    image = content.find(b",\0\0\0\0")
+    begin = image + 1 if image > 0 and choice.random() < 0.5 else 6
+    return _set(content, begin + choice.randrange(0, 4 if begin == 6 else 8, 2), 2,
+                choice.choice((*_EXTREMES[:6], 2, 100, 300)))  # fmt: skip
+
+
+def bmp_header(content: bytes, choice: Random) -> bytes:
+    """Another size, depth, compression, or number of colours."""
+    at, width, numbers = choice.choice(
+        (
+            (18, 4, (0, 1, 7, 239, 0x80000000, 0xFFFFFFFF)),
+            (22, 4, (0, 1, 39, 0xFFFFFFFF, 0xFFFFFFD8, 0x80000000)),
+            (26, 2, _EXTREMES[:6]),
+            (28, 2, (0, 1, 2, 4, 8, 16)),
+            (30, 4, (1, 2, 3, 4, 5, 6, 11, 0xFFFFFFFF)),
+            (46, 4, _EXTREMES),
+        )
     )
-    return bytes(out)
+    return _set(content, at, width, choice.choice(numbers))
+
+
+# --- PDF ----------------------------------------------------------------------
+
+
+def pdf_stream(content: bytes, choice: Random) -> bytes:
+    """Other data within a compressed stream: drawing, pixels, objects or the table of them."""
+    streams = [
+        (span, data)
+        for span in payloads.spans("pdf", content)
+        if (data := _inflated(content[slice(*span)]))
+    ]
+    if not streams:
+        return content
+    (start, end), data = choice.choice(streams)
+    changed = choice.choice((pdf_number, pdf_name, *BLIND))(data, choice)
+    packed = zlib.compress(changed, 9)
+    # The length stays, and with it all that tells where objects lie.
+    new = packed.ljust(end - start, b"\0") if len(packed) <= end - start else packed
+    return content[:start] + new + content[end:]
 
 
 def pdf_number(content: bytes, choice: Random) -> bytes:
@@ -215,9 +320,14 @@ def pdf_name(content: bytes, choice: Random) -> bytes:
     return content[: one.start()] + choice.choice(names) + content[one.end() :]
 
 
-BY_FORMAT: dict[str, tuple[Mutation, ...]] = {
-    "png": (png_header, png_order),
-    "jpeg": (jpeg_segment,),
-    "tiff": (tiff_tag,),
-    "pdf": (pdf_number, pdf_name),
+WHOLE: dict[str, tuple[Mutation, ...]] = {
+    "png": (png_header, png_order, png_pixels),
+    "tiff": (tiff_value,),
+    "gif": (gif_screen,),
+    "bmp": (bmp_header,),
+    "pdf": (pdf_number, pdf_name, pdf_stream),
 }
+"""By format: what leaves a file whole from outside."""
+
+BREAKING: dict[str, tuple[Mutation, ...]] = {"jpeg": (jpeg_segment,), "tiff": (tiff_tag,)}
+"""By format: what may move the end of a file."""

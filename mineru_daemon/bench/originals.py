@@ -5,6 +5,7 @@ Each shows a line of text, so that what survives is read by the whole engine.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import time
 import zlib
@@ -25,6 +26,11 @@ def originals() -> dict[str, bytes]:
     made = {kind: make() for kind, make in _KINDS.items()}
     if "avif" in features.get_supported():
         made["avif"] = _saved(_page(), "AVIF")
+    if importlib.util.find_spec("pillow_heif"):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
+        made["heic"] = _saved(_page(), "HEIF")
     return made
 
 
