@@ -7,6 +7,7 @@ entered through its open parent, and what cannot be looked into is told, not wai
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -17,7 +18,7 @@ from typing import NamedTuple
 
 import structlog
 
-from mineru_daemon.storage import Identity, beneath
+from mineru_daemon.storage import Identity, beneath, identity
 
 IGNORED = (
     ".*", "~*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download",
@@ -120,13 +121,26 @@ class Listing:
         if len(parts) > 1 and not (self._recursive and self._enters(folder, len(parts) - 2)):
             return None
         try:
-            with beneath(self._inbox, relative.parent) as inside:
+            with self.place(path) as inside:
                 found = (inside / path.name).lstat()
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from error
         if stat.S_ISDIR(found.st_mode) or not self._is_file(str(relative), found):
             return None
         return self._found(str(relative), found)
+
+    def place(self, path: Path) -> contextlib.AbstractContextManager[Path]:
+        """The folder of a file of the inbox, without following links on the way."""
+        return beneath(self._inbox, path.relative_to(self._inbox).parent)
+
+    def now(self, path: Path) -> Identity | None:
+        """The identity of what lies at a path of the inbox now; None if nothing does, or
+        nothing that can be seen."""
+        try:
+            with self.place(path) as folder:
+                return identity(folder / path.name)
+        except OSError:
+            return None
 
     def _found(self, relative: str, found: os.stat_result) -> Found:
         path = os.path.join(self._inbox, relative)  # noqa: PTH118 - a million times

@@ -15,8 +15,7 @@ import time
 import pytest
 from PIL import Image
 
-from mineru_daemon import inbox as module
-from mineru_daemon import storage
+from mineru_daemon import check, lookout, storage
 from mineru_daemon.documents import may_be_continued
 from mineru_daemon.inbox import Inbox
 from mineru_daemon.jobs import Job
@@ -66,7 +65,7 @@ def desk(make_settings):
 
     yield make
     for one, context in opened:
-        one.inbox._watcher.stop()
+        one.inbox._lookout.stop()
         context.__exit__(None, None, None)
 
 
@@ -140,13 +139,13 @@ def test_subfolders_are_served_only_on_request(desk):
     flat = desk()
     deliver(flat, "sub/a.png")
     assert flat.after(3) == []
-    flat.inbox._watcher.stop()
+    flat.inbox._lookout.stop()
     deep = Desk(flat.settings.model_copy(update={"recursive": True}), flat.spool)
     deliver(deep, "@eaDir/thumb.png")
     deliver(deep, ".git/b.png")
     assert deep.after(3) == ["a.png"]
     assert deep.jobs[0].subfolder == "sub"
-    deep.inbox._watcher.stop()
+    deep.inbox._lookout.stop()
 
 
 def test_an_empty_file_waits_and_then_is_set_aside_with_its_reason(desk):
@@ -317,7 +316,7 @@ def test_a_file_that_never_stops_growing_is_told_of(desk):
 
 
 def test_held_files_do_not_fill_the_window(desk, monkeypatch):
-    monkeypatch.setattr(module, "WINDOW", 3)
+    monkeypatch.setattr(lookout, "WINDOW", 3)
     one = desk()
     held = [deliver(one, f"held{n}.png", mtime=1000).open("ab") for n in range(6)]
     deliver(one, "whole.png", mtime=2000)
@@ -340,7 +339,7 @@ def test_a_file_that_a_disk_does_not_give_is_tried_again_and_others_are_served(d
             raise OSError(5, "Input/output error", str(path))
         return look(path)
 
-    monkeypatch.setattr(module, "open_itself", refuse)
+    monkeypatch.setattr(check, "open_itself", refuse)
     assert one.after(3) == ["good.png"]
     one.after(1000)
     assert "bad.png waits: the inbox" in one.status.troubles()["refused"]
@@ -401,7 +400,7 @@ def test_an_owner_can_be_the_source(desk):
 
 
 def test_a_backlog_beyond_the_window_is_served_in_order_to_its_end(desk, monkeypatch):
-    monkeypatch.setattr(module, "WINDOW", 5)
+    monkeypatch.setattr(lookout, "WINDOW", 5)
     one = desk()
     for number in range(23):
         deliver(one, f"{number:02}.png", mtime=1000 + number)
@@ -413,7 +412,7 @@ def test_a_backlog_beyond_the_window_is_served_in_order_to_its_end(desk, monkeyp
 def test_a_flood_of_events_does_not_make_listings_follow_each_other(desk, monkeypatch):
     one = desk()
     listings = []
-    monkeypatch.setattr(one.inbox._listing, "files", lambda _tick: iter(slow_listing()))
+    monkeypatch.setattr(one.inbox._lookout.listing, "files", lambda _tick: iter(slow_listing()))
 
     def slow_listing():
         listings.append(1)
@@ -428,7 +427,7 @@ def test_a_flood_of_events_does_not_make_listings_follow_each_other(desk, monkey
 
 
 def test_stuck_files_do_not_fill_the_window(desk, monkeypatch):
-    monkeypatch.setattr(module, "WINDOW", 3)
+    monkeypatch.setattr(lookout, "WINDOW", 3)
     one = desk()
     for number in range(6):
         cut = one.settings.inbox / f"cut{number}.png"
@@ -485,12 +484,12 @@ def test_a_file_that_ended_the_process_in_every_check_is_set_aside_unchecked(des
     for _ in range(3):
         journal = CheckJournal(one.settings.spool)
         journal.begin(known(path))  # and the process dies
-    one.inbox._watcher.stop()
+    one.inbox._lookout.stop()
     again = Desk(one.settings, one.spool)
     assert again.after(3) == ["a.png"]
     assert again.jobs[0].reason is not None
     assert again.jobs[0].reason["code"] == "crashed"
-    again.inbox._watcher.stop()
+    again.inbox._lookout.stop()
 
 
 def test_a_check_that_was_survived_is_forgotten(settings, tmp_path):
