@@ -6,15 +6,13 @@ another mount, and comes back with what was delivered meanwhile. At the end each
 exactly one result, by hashes, and the last life of the daemon, which no kill cuts short,
 shows whether memory, descriptors and threads stay as they are.
 
-The disk that is full is a small tmpfs in a mount namespace of this process, so that nothing
-is mounted for others and nothing stays. Where none can be had, this and the covered inbox
-are left out, and the table says so.
+Where no small disk can be had that could be filled, this and the covered inbox are left
+out, and the table says so.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import heapq
 import json
@@ -24,16 +22,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mineru_daemon.bench import cases, machine, steady, uploads
-from mineru_daemon.bench.accounts import Findings, check_end, check_meanwhile
+from mineru_daemon.bench import cases, steady, uploads
+from mineru_daemon.bench.accounts import check_end, check_meanwhile
 from mineru_daemon.bench.cases import Case
+from mineru_daemon.bench.faults import TICK_SECONDS, Faults, small_disk
 from mineru_daemon.bench.process import Served, files_of
+from mineru_daemon.bench.soak_report import Soaked, as_json, table
 from mineru_daemon.settings import FOLDER_NAMES
 
 OPTIONS = (
@@ -49,44 +45,9 @@ OPTIONS = (
 DELIVERY_SHARE = 0.85
 """Of the time that was asked for; the rest is for what is slow or damaged."""
 
-KILLS_UNTIL = 0.6
-"""Of all files: what follows is one life, long enough to be judged."""
-
-FAULTS_UNTIL = 0.9
-
-FULL_SECONDS = (4.0, 8.0)
-AWAY_SECONDS = (3.0, 6.0)
-UP_AGAIN_SECONDS = (0.0, 2.0)
-"""After every fourth kill the daemon is killed once more, so soon after its start."""
-
 SAMPLE_SECONDS = 0.5
-TICK_SECONDS = 0.02
 PATIENCE_SECONDS = 300.0
 """Without any progress for this long the daemon has lost its way."""
-
-_CLONE_NEWNS = 0x00020000
-"""linux/sched.h."""
-
-
-@dataclass
-class Soaked:
-    """What was done and what came of it."""
-
-    findings: Findings = field(default_factory=Findings)
-    ways: Counter[str] = field(default_factory=Counter)
-    statuses: Counter[str] = field(default_factory=Counter)
-    faults: Counter[str] = field(default_factory=Counter)
-    left_out: str = ""
-    """Why some faults could not be made here."""
-    refused_writes: int = 0
-    """Times that the daemon reported a disk that refused."""
-    samples: list[steady.Sample] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def good(self) -> bool:
-        """Whether nothing is wrong, and what could be judged is steady."""
-        return not self.findings.wrong and all(life.steady for life in steady.lives(self.samples))
 
 
 def run(minutes: float, files: int, seed: int, report: Path | None) -> int:
@@ -94,7 +55,7 @@ def run(minutes: float, files: int, seed: int, report: Path | None) -> int:
     base = Path(tempfile.mkdtemp(prefix="mineru-soak-"))
     disk = base / "disk"
     disk.mkdir()
-    why_not = _small_disk(disk, files)
+    why_not = small_disk(disk, files)
     soaked = soak(base, disk, minutes * 60, files, seed, why_not)
     print(table(soaked), flush=True)
     if report is not None:
@@ -136,7 +97,6 @@ class _Run:
     ) -> None:
         self.served = served
         self.soaked = Soaked(left_out=why_not)
-        self._disk = disk
         self._seconds = seconds
         self._files = files
         self._choice = random.Random(seed)  # noqa: S311 - has to be repeatable, not secret
@@ -147,21 +107,11 @@ class _Run:
         self._handle = os.open(served.inbox, os.O_RDONLY | os.O_DIRECTORY)
         self._inbox = Path(f"/proc/self/fd/{self._handle}")
         """The inbox itself, wherever it is."""
-        self._faults = self._plan()
-        self._phase: Iterator[float] | None = None
-        self._phase_due = 0.0
-        self._again = -1.0
+        self._faults = Faults(
+            served, disk, self._inbox, files, self._choice, self.soaked, self._restart
+        )
         self._life = -1
         self._finished = 0
-
-    def _plan(self) -> list[tuple[float, str]]:
-        """Faults, and after which part of all files they come; the last one first."""
-        kills, phases = max(2, self._files // 100), max(1, self._files // 300)
-        kinds = ["renamed away", *(["full disk", "covered"] if not self.soaked.left_out else [])]
-        plan = [(self._choice.uniform(0, KILLS_UNTIL), "kill") for _ in range(kills)]
-        for kind in kinds:
-            plan += [(self._choice.uniform(0, FAULTS_UNTIL), kind) for _ in range(phases)]
-        return sorted(plan, reverse=True)
 
     def through(self) -> None:
         """From the first file to the last result."""
@@ -175,7 +125,7 @@ class _Run:
                 next_sample = now + SAMPLE_SECONDS
                 if self._look(now):
                     changed = time.monotonic()
-            self._harm(now)
+            self._faults.go_on(now, self._finished)
             if not self.served.alive():
                 self.soaked.findings.blame("the daemon ended by itself; see daemon.log")
                 break
@@ -196,8 +146,13 @@ class _Run:
         self._life += 1
         self.served.start()
 
+    def _restart(self) -> None:
+        """After a kill: see that nothing was lost, and start again."""
+        check_meanwhile(self.served, self.soaked.findings, self._inbox)
+        self._start()
+
     def _over(self) -> bool:
-        busy = self._begun < self._files or self._uploads or self._faults or self._phase
+        busy = self._begun < self._files or self._uploads or self._faults.left
         folders = (self._inbox, self.served.spool / "jobs")
         return not busy and not any(files_of(folder) for folder in folders)
 
@@ -236,82 +191,9 @@ class _Run:
                 count += sum(e.name.endswith(".json") and e.name[0] != "." for e in entries)
         return count
 
-    # --- faults --------------------------------------------------------------
-
-    def _harm(self, now: float) -> None:
-        """Go on with the fault that lasts; begin the one that is due."""
-        if self._again >= 0 and now >= self._again:
-            self._again = -1.0
-            self._kill("kill soon after a start")
-        if self._phase is not None and now >= self._phase_due:
-            pause = next(self._phase, None)
-            self._phase_due = now + (pause or 0.0)
-            self._phase = self._phase if pause is not None else None
-        due = bool(self._faults) and self._finished >= self._faults[-1][0] * self._files
-        if not due:
-            return
-        kind = self._faults[-1][1]
-        if kind == "kill":
-            self._faults.pop()
-            self._kill(kind)
-            if self.soaked.faults[kind] % 4 == 0 and self._again < 0:
-                self._again = now + self._choice.uniform(*UP_AGAIN_SECONDS)
-        elif self._phase is None:
-            self._faults.pop()
-            self.soaked.faults[kind] += 1
-            self._phase = {
-                "full disk": self._full_disk,
-                "renamed away": self._renamed_away,
-                "covered": self._covered,
-            }[kind]()
-            self._phase_due = now
-
-    def _kill(self, kind: str) -> None:
-        self.served.kill()
-        self.soaked.faults[kind] += 1
-        check_meanwhile(self.served, self.soaked.findings, self._inbox)
-        self._start()
-
-    def _full_disk(self) -> Iterator[float]:
-        """Everything that is free is taken, and what becomes free meanwhile too."""
-        ballast = self._disk / "ballast"
-        until = time.monotonic() + self._choice.uniform(*FULL_SECONDS)
-        with ballast.open("wb") as stream:
-            while time.monotonic() < until:
-                place = os.statvfs(self._disk)
-                if place.f_bavail:
-                    with contextlib.suppress(OSError):
-                        os.posix_fallocate(
-                            stream.fileno(),
-                            os.fstat(stream.fileno()).st_size,
-                            place.f_bavail * place.f_frsize,
-                        )
-                yield TICK_SECONDS
-        ballast.unlink()
-
-    def _renamed_away(self) -> Iterator[float]:
-        away = self.served.inbox.with_name("away")
-        self.served.inbox.rename(away)
-        yield self._choice.uniform(*AWAY_SECONDS)
-        # A daemon that was started meanwhile has made itself an empty one.
-        with contextlib.suppress(FileNotFoundError):
-            self.served.inbox.rmdir()
-        away.rename(self.served.inbox)
-
-    def _covered(self) -> Iterator[float]:
-        inbox = str(self.served.inbox)
-        subprocess.run(["mount", "-t", "tmpfs", "mineru-soak", inbox], check=True)
-        yield self._choice.uniform(*AWAY_SECONDS)
-        if found := files_of(self.served.inbox):
-            self.soaked.findings.blame(f"{found[0]} was put into the wrong folder")
-        # Somebody may be looking into it just now.
-        while subprocess.run(["umount", inbox], capture_output=True, check=False).returncode:
-            yield TICK_SECONDS
-
     def undo(self) -> None:
         """End what lasts, whatever became of the run."""
-        while self._phase is not None and next(self._phase, None) is not None:
-            time.sleep(TICK_SECONDS)
+        self._faults.undo()
         os.close(self._handle)
 
     def _count(self) -> None:
@@ -322,87 +204,3 @@ class _Run:
             for path in folder.glob("*.json"):
                 with contextlib.suppress(ValueError):
                     self.soaked.statuses[json.loads(path.read_bytes())["status"]] += 1
-
-
-# --- what is told --------------------------------------------------------------
-
-
-def table(soaked: Soaked) -> str:
-    """The outcome for a person."""
-    findings = soaked.findings
-    said = [
-        ("delivered", f"{len(findings.delivered)} ({_listed(soaked.ways)})"),
-        ("faults", _listed(soaked.faults)),
-        ("refusals", f"{soaked.refused_writes} times the daemon met a disk that refused"),
-        ("results", f"{findings.results} ({_listed(soaked.statuses)})"),
-        ("lost", str(len(findings.lost))),
-        ("doubled", str(len(findings.doubled))),
-        ("seconds", f"{soaked.seconds:.0f}"),
-    ]
-    if soaked.left_out:
-        said.insert(2, ("left out", f"full disk, covered: {soaked.left_out}"))
-    judged = steady.lives(soaked.samples)
-    for life in judged:
-        said.append(
-            (
-                f"life {life.life + 1}",
-                f"{life.seconds:.0f} s, {life.files} files, in its last two thirds: "
-                f"{life.resident_mib[0]:.0f} to {life.resident_mib[1]:.0f} MiB "
-                f"({life.gained['resident_mib']:+.1f} by the fitted line), "
-                f"{life.descriptors[0]} to {life.descriptors[1]} descriptors "
-                f"({life.gained['descriptors']:+.2f}), "
-                f"{life.threads[0]} to {life.threads[1]} threads "
-                f"({life.gained['threads']:+.2f}): {'steady' if life.steady else 'NOT STEADY'}",
-            )
-        )
-    if not judged:
-        least = f"{steady.JUDGED_SECONDS:.0f} s and {steady.JUDGED_FILES} files"
-        said.append(("steady", f"not judged: no life of the daemon had {least}"))
-    said += [("WRONG", what) for what in findings.wrong]
-    return "\n".join(f"{name:10} {what}" for name, what in said)
-
-
-def as_json(soaked: Soaked) -> dict[str, Any]:
-    """The outcome for a program, with every sample and the machine."""
-    return {
-        "machine": machine.facts(),
-        "seconds": soaked.seconds,
-        "delivered": len(soaked.findings.delivered),
-        "ways": dict(soaked.ways),
-        "faults": dict(soaked.faults),
-        "left_out": soaked.left_out,
-        "refused_writes": soaked.refused_writes,
-        "results": soaked.findings.results,
-        "statuses": dict(soaked.statuses),
-        "lost": sorted(soaked.findings.lost),
-        "doubled": sorted(soaked.findings.doubled),
-        "wrong": soaked.findings.wrong,
-        "lives": [life.as_json() for life in steady.lives(soaked.samples)],
-        "samples": [vars(sample) for sample in soaked.samples],
-    }
-
-
-def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
-
-
-# --- a disk of one's own -------------------------------------------------------
-
-
-def _small_disk(folder: Path, files: int) -> str:
-    """Mount a tmpfs on `folder`, seen by this process and its children only.
-
-    Returns why it cannot be, or ''.
-    """
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(_CLONE_NEWNS):
-        return f"mounting needs root ({os.strerror(ctypes.get_errno())})"
-    size = max(64, files // 4)
-    for command in (
-        ["mount", "--make-rprivate", "/"],
-        ["mount", "-t", "tmpfs", "-o", f"size={size}m", "mineru-soak", str(folder)],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return f"mounting is refused ({done.stderr.strip()})"
-    return ""
