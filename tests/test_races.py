@@ -171,7 +171,7 @@ def served(place: Place, swap: Swap, at: int) -> tuple[list[str], int]:
         one.hint(None)
         with Moments(place, swap, at) as moments:
             one.step(1010.0)
-        one._watcher.stop()
+        one._lookout.stop()
     wrong = []
     if at == 0 and len(jobs) != 1:
         wrong.append("an honest file was not claimed")
