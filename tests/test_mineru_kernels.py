@@ -87,4 +87,6 @@ def test_only_int4_saves_the_memory_of_packed_prompts(
     loaded = loading.load(folder, cpu.plan_threads(2))
     loaded.close()
     assert {name for name, packed in opened.items() if not packed} == unpacked
-    assert len(opened) == 3
+    # How many graphs are tried is up to the CPU.
+    graphs = folder.manifest.graphs
+    assert set(opened) == {graphs.vision, graphs.prefill, *kernels.candidates(graphs)}
