@@ -112,9 +112,9 @@ def test_angles_of_tokens_are_those_of_the_reference(reference: Any, model: Mode
     text = model.architecture.text
     places = np.random.default_rng(0).integers(0, text.max_positions, (3, 200))
     rotary = reference.client.model.model.language_model.rotary_emb
-    # The last bit is that of the CPU: torch's power has kernels of its own for AVX-512.
+    # The last bits are those of the CPU: torch computes powers otherwise with AVX-512.
     np.testing.assert_array_max_ulp(
-        rope.frequencies(text.head_dim, text.rope_theta), rotary.inv_freq.numpy(), maxulp=1
+        rope.frequencies(text.head_dim, text.rope_theta), rotary.inv_freq.numpy(), maxulp=2
     )
     cos, sin = rotary(torch.zeros(1), torch.tensor(places)[:, None])
     mine = rope.text_angles(places, text)
