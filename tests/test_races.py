@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from mineru_daemon import claim, inbox, storage
+from mineru_daemon import check, claim, listing, storage
 from mineru_daemon.inbox import Inbox
 from mineru_daemon.jobs import Job
 from mineru_daemon.samples import paths
@@ -247,9 +247,9 @@ UNPROTECTED: tuple[tuple[str, Swap, list[tuple[object, str, Callable[..., Any]]]
     ("move", symlink, [(claim, "_untouched", lambda *_: True)]),
     ("move", hard_link, [(claim, "_untouched", lambda *_: True)]),
     ("across", hard_link, [(claim, "_untouched", lambda *_: True)]),
-    ("keep", symlink, [(storage, "open_itself", followed), (inbox, "open_itself", followed)]),
-    ("keep", pipe, [(storage, "open_itself", followed), (inbox, "open_itself", followed)]),
-    ("move", folder, [(claim, "beneath", through_links), (inbox, "beneath", through_links)]),
+    ("keep", symlink, [(storage, "open_itself", followed), (check, "open_itself", followed)]),
+    ("keep", pipe, [(storage, "open_itself", followed), (check, "open_itself", followed)]),
+    ("move", folder, [(claim, "beneath", through_links), (listing, "beneath", through_links)]),
 )
 
 
