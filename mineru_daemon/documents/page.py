@@ -121,13 +121,13 @@ class Page(Protocol):
 class TextPage(Page):
     """A page of a kind that may hold its text as characters: of a PDF."""
 
+    @abstractmethod
     def ask(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
         """What `function(page, *arguments)` returns, called where the document is open.
 
         That may be another process: a function of a module, arguments and an answer of plain
         values and dataclasses. Raises what `render` raises.
         """
-        raise NotImplementedError
 
 
 class Document(ABC):
