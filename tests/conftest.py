@@ -74,6 +74,21 @@ def mineru_folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
     return build_folder(CHECKPOINT, tmp_path_factory.mktemp("mineru") / "model")
 
 
+@pytest.fixture(scope="session")
+def reference() -> Any:
+    """The official client on transformers, reading with the tiny checkpoint on one thread.
+
+    Several threads of torch spin while they wait: beside other tests 540 seconds instead of 14.
+    """
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    pytest.importorskip("mineru_vl_utils")
+    from tiny_mineru.reference import make_client
+
+    torch.set_num_threads(1)
+    return make_client(CHECKPOINT)
+
+
 @pytest.fixture
 def draw_png() -> Callable[..., Path]:
     """Draw a text as a small screenshot: `draw_png(path, "Hello")`."""

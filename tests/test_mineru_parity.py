@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_mineru import CHECKPOINT, LAYOUT_SIZE
+from tiny_mineru import LAYOUT_SIZE
 from tiny_mineru.pages import Page, pages
 
 from mineru_daemon import cpu
@@ -36,14 +36,6 @@ SIZES = [(448, 448), (300, 60), (61, 333), (801, 57), (28, 28), (57, 56), (1036,
 """Of crops, width and height: odd ones, and ones that are made larger or smaller."""
 
 QUESTIONS = ["\nLayout Detection:", "\nText Recognition:", "\nTable Recognition:"]
-
-
-@pytest.fixture(scope="module")
-def reference() -> Any:
-    from tiny_mineru.reference import make_client
-
-    torch.set_num_threads(1)
-    return make_client(CHECKPOINT)
 
 
 @pytest.fixture(scope="module")

@@ -127,17 +127,6 @@ def test_every_block_holds_ink_and_nothing_is_cut() -> None:
             assert len(colours) > 1, (page.name, block)
 
 
-@pytest.fixture(scope="module")
-def reference() -> Any:
-    """The official client on transformers, reading with the tiny checkpoint."""
-    pytest.importorskip("torch")
-    pytest.importorskip("transformers")
-    pytest.importorskip("mineru_vl_utils")
-    from tiny_mineru.reference import make_client
-
-    return make_client(CHECKPOINT)
-
-
 def test_the_chat_template_asks_as_qwen_does(reference: Any) -> None:
     messages = reference.client.build_messages("\nText Recognition:")
     processor = reference.client.processor
