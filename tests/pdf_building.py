@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
+from mineru_daemon.samples.pdf_file import pdf_file, stream
+
 PADDING = bytes.fromhex("28BF4E5E4E758A4164004E56FFFA01082E2E00B6D0683E802F0CA9FE6453697A")
 """PDF Reference 1.7, algorithm 3.2."""
 
@@ -26,7 +28,7 @@ def build_pdf(
         b"<< /Type /Catalog /Pages 2 0 R %s >>" % catalog,
         b"<< /Type /Pages /Kids [%s] /Count %d >>" % (kids, len(pages)),
         b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+        stream(content),
         *(
             b"<< /Type /Page /Parent 2 0 R /Contents 4 0 R "
             b"/Resources << /Font << /F1 3 0 R >> >> %s >>" % page
@@ -34,17 +36,7 @@ def build_pdf(
         ),
         *more,
     ]
-    out = bytearray(b"%%PDF-%s\n" % version)
-    offsets = []
-    for number, body in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = len(out)
-    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-    out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    out += b"trailer\n<< /Size %d /Root 1 0 R %s >>\n" % (len(objects) + 1, trailer)
-    out += b"startxref\n%d\n%%%%EOF\n" % table
-    return bytes(out)
+    return pdf_file(objects, b"%%PDF-%s\n" % version, trailer)
 
 
 def encryption(user_password: bytes) -> bytes:

@@ -6,21 +6,11 @@ import io
 import time
 
 import pytest
+from result_building import block, page
 
 from mineru_daemon import markdown
 from mineru_daemon.markdown import to_pipe_table
-from mineru_daemon.results import Block, Link, PageResult
-
-
-def block(kind, content, **more):
-    return Block(type=kind, bbox=(0.1, 0.2, 0.5, 0.25), content=content, **more)
-
-
-def page(index, *blocks):
-    return PageResult(
-        index=index, width_px=100, height_px=200, width_pt=None, height_pt=None, dpi=None,
-        blocks=list(blocks),
-    )  # fmt: skip
+from mineru_daemon.results import Link
 
 
 def test_markdown_shows_blocks_and_leaves_running_headers_out():

@@ -8,21 +8,10 @@ import json
 import jsonschema
 import pytest
 from pydantic import ValidationError
+from result_building import block, page
 
 from mineru_daemon import markdown, results
 from mineru_daemon.results import Block, Line, PageResult, Result
-
-
-def block(kind, content, **more):
-    return Block(type=kind, bbox=(0.1, 0.2, 0.5, 0.25), content=content, **more)
-
-
-def page(index, *blocks):
-    return PageResult(
-        index=index, width_px=100, height_px=200, width_pt=None, height_pt=None, dpi=None,
-        blocks=list(blocks),
-    )  # fmt: skip
-
 
 HEAD: dict[str, object] = {
     "job": "1-a",

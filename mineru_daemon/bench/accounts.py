@@ -36,6 +36,16 @@ class Findings:
         if what not in self.wrong:
             self.wrong.append(what)
 
+    def count(self, found: Counter[str], missing: str, doubled: str) -> None:
+        """Blame each delivered file that was not `found`, by its hash, exactly once."""
+        for sha256, case in self.delivered.items():
+            if not found[sha256]:
+                self.lost.add(sha256)
+                self.blame(f"{case.name} ({sha256[:8]}) {missing}")
+            elif found[sha256] > 1:
+                self.doubled.add(sha256)
+                self.blame(f"{case.name} ({sha256[:8]}) {doubled.format(found[sha256])}")
+
 
 def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -51,13 +61,7 @@ def check_meanwhile(served: Served, findings: Findings, inbox: Path | None = Non
         places.update(_hash(path) for path in files_of(folder) if path.name[0] != ".")
     # Only documents: a state or a result that was just being written is empty, as a case is.
     places.update(_hash(path) for path in served.spool.glob("jobs/*/document/*"))
-    for sha256, case in findings.delivered.items():
-        if not places[sha256]:
-            findings.lost.add(sha256)
-            findings.blame(f"{case.name} ({sha256[:8]}) is lost")
-        elif places[sha256] > 1:
-            findings.doubled.add(sha256)
-            findings.blame(f"{case.name} ({sha256[:8]}) lies in {places[sha256]} places")
+    findings.count(places, "is lost", "lies in {} places")
     for path in _results(served):
         _load(path, findings)
 
@@ -86,13 +90,7 @@ def check_end(served: Served, findings: Findings) -> None:
             findings.blame(f"{original.name} was never delivered")
         elif (result["status"], result["source"]["name"]) != (case.outcome, case.name):
             findings.blame(f"{path.name}: {result['status']} instead of {case.outcome}")
-    for sha256, case in findings.delivered.items():
-        if not found[sha256]:
-            findings.lost.add(sha256)
-            findings.blame(f"{case.name} ({sha256[:8]}) has no result")
-        elif found[sha256] > 1:
-            findings.doubled.add(sha256)
-            findings.blame(f"{case.name} ({sha256[:8]}) has {found[sha256]} results")
+    findings.count(found, "has no result", "has {} results")
     for job, count in jobs.items():
         if count > 1:
             findings.blame(f"job {job} gave {count} results")

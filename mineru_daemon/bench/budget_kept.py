@@ -61,8 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print; 0 when the share is within what is allowed."""
     if not 0 < options.share < 1 or options.threads < 1 or options.seconds <= 0:
         raise ConfigError("--share lies between 0 and 1; --threads and --seconds are above 0.")
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     base = Path(tempfile.mkdtemp(prefix="mineru-budget-"))
     kept = measure(base, options.share, options.threads, options.seconds)
     shutil.rmtree(base)

@@ -16,6 +16,9 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from mineru_daemon.samples.pdf_file import pdf_file
+from mineru_daemon.samples.pdf_file import stream as stream_object
+
 _PRIVATE_TAG = 65000
 """Of TIFF; from 32768 on they belong to whoever wants one (TIFF 6.0, section 8)."""
 
@@ -66,21 +69,11 @@ def pdf(texts: list[str], weight: int = 0) -> bytes:
         objects += [
             b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 150 22] /Contents %d 0 R "
             b"/Resources << /Font << /F1 3 0 R >> >> >>" % (5 + 2 * number),
-            b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content),
+            stream_object(content),
         ]
     if weight:
-        waste = _ballast(texts[0], weight)
-        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (weight, waste))
-    out = bytearray(b"%PDF-1.4\n")
-    offsets = []
-    for number, body in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = len(out)
-    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-    out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    out += b"trailer\n<< /Size %d /Root 1 0 R >>\n" % (len(objects) + 1)
-    return bytes(out + b"startxref\n%d\n%%%%EOF\n" % table)
+        objects.append(stream_object(_ballast(texts[0], weight)))
+    return pdf_file(objects)
 
 
 def scanned_pdf(texts: list[str]) -> bytes:

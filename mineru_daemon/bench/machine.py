@@ -43,6 +43,13 @@ def facts(cpuinfo: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
     }
 
 
+def told() -> dict[str, Any]:
+    """The facts of this machine, which are printed first of all."""
+    found = facts()
+    print(describe(found), flush=True)
+    return found
+
+
 def stolen_seconds(stat: Path = Path("/proc/stat")) -> float:
     """CPU time that the hypervisor gave to others since boot, of all CPUs."""
     columns = stat.read_text().split("\n", 1)[0].split()

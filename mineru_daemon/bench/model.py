@@ -120,8 +120,7 @@ def run(options: argparse.Namespace) -> int:
         for stage in model_stages.stages(sizes, pictures, options.page_rows)
         if _wanted(options, stage.name)
     ]
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     stolen, began = machine.stolen_seconds(), time.monotonic()
     measured = Measured()
     # `timeout` and `kill` end it as Ctrl-C does: what was measured until then is told.

@@ -33,8 +33,7 @@ ENGINE_STAGES = ("inference", "preprocess", "postprocess")
 
 def run(files: int, out: Path | None = None) -> int:
     """Measure and print; 0 when the median is below what is allowed."""
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     base = Path(tempfile.mkdtemp(prefix="mineru-overhead-"))
     overheads = measure(base, files)
     shutil.rmtree(base)

@@ -105,8 +105,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure and print; 0 when every file was served and both goals are met."""
     if options.seconds <= 0 or options.per_minute <= 0 or options.rounds < 1:
         raise ConfigError("--seconds, --per-minute and --rounds are numbers above 0.")
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     arrivals = stream(options.seconds, options.per_minute, options.seed)
     print(
         f"{len(arrivals)} files in {options.seconds:g} s, {sum(one.single for one in arrivals)} of "

@@ -89,8 +89,7 @@ def run(options: argparse.Namespace) -> int:
     if options.model and not (options.model / "manifest.json").is_file():
         raise ConfigError(f"--model {options.model}: there is no manifest.json in it.")
     cpus = tuple(have[: options.threads])
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     base = Path(tempfile.mkdtemp(prefix="mineru-stages-"))
     tables, failures = [], []
     for kind, content in _pages(options.rounds).items():

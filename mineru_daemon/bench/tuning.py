@@ -70,8 +70,7 @@ def run(options: argparse.Namespace) -> int:
     asked = options.questions.split(",")
     if unknown := [name for name in asked if name not in QUESTIONS]:
         raise ConfigError(f"--questions {unknown[0]}: known are {', '.join(QUESTIONS)}.")
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     base = Path(tempfile.mkdtemp(prefix="mineru-tuning-"))
     said: dict[str, Any] = {"machine": found, "questions": {}}
     failures: list[str] = []

@@ -5,17 +5,17 @@ How bytes become pages is the business of `images` and `pdf`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from mineru_daemon.closing import Closing
 from mineru_daemon.printable import printable
 from mineru_daemon.results import Angle
 
@@ -130,7 +130,7 @@ class TextPage(Page):
         """
 
 
-class Document(ABC):
+class Document(Closing):
     """An open file. Serves one thread at a time, one page after another."""
 
     media_type: str
@@ -146,17 +146,6 @@ class Document(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the file; its pages must not be used any more."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def label(path: Path, index: int, count: int) -> str:

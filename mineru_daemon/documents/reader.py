@@ -10,10 +10,10 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from mineru_daemon import errors
+from mineru_daemon.closing import Closing
 from mineru_daemon.documents.page import (
     Answer,
     Document,
@@ -47,7 +47,7 @@ class ReaderFault(Exception):
     """A programming error in the child; its traceback is a note."""
 
 
-class Reader:
+class Reader(Closing):
     """Opens documents for one thread, which may read several in turns.
 
     The child is started by the thread that first needs it, and ends with it at the latest.
@@ -60,17 +60,6 @@ class Reader:
         self.holds: set[_Document] = set()
         """The documents that the child has open, and its page."""
         self.shows: _Page | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def open(
         self,

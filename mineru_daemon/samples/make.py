@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mineru_daemon import samples
 from mineru_daemon.samples import Part
+from mineru_daemon.samples.pdf_file import pdf_file, stream
 
 _PAGE = (595, 842)
 """A4 in points."""
@@ -34,18 +35,8 @@ def pdf() -> bytes:
             f"/Resources << /Font << /F1 3 0 R /F2 4 0 R >> >> "
             f"/Contents {6 + 2 * number} 0 R >>".encode()
         )
-        objects.append(b"<< /Length %d >>\nstream\n%s\nendstream" % (len(content), content))
-    out = bytearray(b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
-    offsets = []
-    for number, body in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n%s\nendobj\n" % (number, body)
-    table = len(out)
-    out += b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1)
-    out += b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    out += b"trailer\n<< /Size %d /Root 1 0 R >>\n" % (len(objects) + 1)
-    out += b"startxref\n%d\n%%%%EOF\n" % table
-    return bytes(out)
+        objects.append(stream(content))
+    return pdf_file(objects, b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n")
 
 
 def _font(name: str) -> bytes:

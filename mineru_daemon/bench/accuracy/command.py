@@ -89,8 +89,7 @@ def run(options: argparse.Namespace) -> int:
     kinds = [kind for kind in options.kinds.split(",") if kind]
     entries = dataset.chosen(folder, kinds, options.bench_only, _limits(options.limit))
     chosen = _readers(options)
-    found = machine.facts()
-    print(machine.describe(found), flush=True)
+    found = machine.told()
     print(f"{len(entries)} files of {folder.name}, {options.threads} threads", flush=True)
     rows: list[report.Row] = []
     stolen, began = machine.stolen_seconds(), time.monotonic()

@@ -115,7 +115,7 @@ class MinerUEngine:
         self._pdf_mode: PdfMode = pdf_mode
         self._block_seconds = block_seconds
         manifest = found.manifest
-        self._info = EngineInfo(
+        self.info = EngineInfo(
             name="mineru",
             model=manifest.source.name,
             precision=manifest.precision,
@@ -134,11 +134,6 @@ class MinerUEngine:
                 "spinning": spinning,
             },
         )
-
-    @property
-    def info(self) -> EngineInfo:
-        """Name, model, precision and effective settings."""
-        return self._info
 
     def warm_up(self) -> None:
         """Run every graph once on a small empty image."""

@@ -107,7 +107,7 @@ class PPOCREngine:
         self._max_image_size = max_image_size
         self._min_image_size = min_image_size
         self._pdf_mode: PdfMode = pdf_mode
-        self._info = EngineInfo(
+        self.info = EngineInfo(
             name="ppocr",
             model=f"lines by {recognition_model.name}" if recognition_model else MODELS[recogniser],
             precision="fp32",
@@ -124,11 +124,6 @@ class PPOCREngine:
                 "spinning": spinning,
             },
         )
-
-    @property
-    def info(self) -> EngineInfo:
-        """Name, model, precision and effective settings."""
-        return self._info
 
     def warm_up(self) -> None:
         """Run every model once on a small empty image."""

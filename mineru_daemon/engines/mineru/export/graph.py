@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from onnx import TensorProto, helper, numpy_helper
+
+from mineru_daemon.closing import Closing
 
 Array = npt.NDArray[Any]
 Made = Array | Callable[[], Array]
@@ -58,7 +59,7 @@ class MemoryWeights:
         return _outside(name, made, {"location": "memory"})
 
 
-class WeightFile:
+class WeightFile(Closing):
     """A file of weights, for one graph or for several that have weights in common.
 
     A name stands for one array: of the second one by that name nothing is written.
@@ -70,15 +71,8 @@ class WeightFile:
         self._file = path.open("wb")
         self._tensors: dict[str, Any] = {}
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End the file."""
         self._file.close()
 
     def tensor(self, name: str, array: Made) -> Any:

@@ -14,12 +14,12 @@ import mmap
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from mineru_daemon.closing import Closing
 from mineru_daemon.errors import ModelError
 
 Float = npt.NDArray[np.float32]
@@ -52,7 +52,7 @@ class Entry:
     end: int
 
 
-class WeightFile:
+class WeightFile(Closing):
     """An open file. Close it when no view of `raw` is used any more."""
 
     def __init__(self, path: Path) -> None:
@@ -68,15 +68,8 @@ class WeightFile:
                 f"{path} cannot be read: {error.strerror}; check the disk and the file's mode."
             ) from error
 
-    def __enter__(self) -> WeightFile:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Give the file back."""
         # Views that are still in use keep the mapping alive; it goes with the last of them.
         with contextlib.suppress(BufferError):
             self._map.close()
