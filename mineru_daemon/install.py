@@ -158,7 +158,7 @@ def system_plan(account: Account, command: Path, config: Path | None = None) -> 
     config = config or CONFIG
     folders = folders_of(account, config)
     mounts = mounts_of(folders.values())
-    models = read_only_of(model_of(account, config), mounts)
+    models = read_only_of(models_of(account, config), mounts)
     unit = fill(
         template(UNIT),
         COMMAND=quoted_command(command),
@@ -212,9 +212,11 @@ def folders_of(account: Account, config: Path) -> dict[str, Path]:
     }
 
 
-def model_of(account: Account, config: Path) -> Path:
-    """The model folder that the daemon will use; it need not be there."""
-    return _at_home(account, str(_chosen(config).get("model", MODEL)))
+def models_of(account: Account, config: Path) -> list[Path]:
+    """The folders of models that the daemon will use; they need not be there."""
+    chosen = _chosen(config)
+    models = (chosen.get("model", MODEL), chosen.get("recognition_model"))
+    return [_at_home(account, str(model)) for model in models if model]
 
 
 def _chosen(config: Path) -> dict[str, Any]:
@@ -229,15 +231,17 @@ def _at_home(account: Account, path: str) -> Path:
     return account.home / re.sub("^~/", "", path)
 
 
-def read_only_of(model: Path, mounts: Iterable[Path]) -> list[Path]:
-    """What is opened for reading besides `mounts` so that `model` is there.
+def read_only_of(models: Iterable[Path], mounts: Iterable[Path]) -> list[Path]:
+    """What is opened for reading besides `mounts` so that `models` are there.
 
-    Nothing where it lies below one of them, as it does by default, unless it is a symbolic
-    link that leads elsewhere.
+    Nothing for one that lies below one of them, as the model does by default, unless it is a
+    symbolic link that leads elsewhere.
     """
     mounts = list(mounts)
     opened = [*mounts, *map(Path, map(os.path.realpath, mounts))]
-    places = dict.fromkeys((model, Path(os.path.realpath(model))))
+    places = dict.fromkeys(
+        place for model in models for place in (model, Path(os.path.realpath(model)))
+    )
     return [place for place in places if not any(map(place.is_relative_to, opened))]
 
 

@@ -333,6 +333,17 @@ def test_a_model_elsewhere_is_opened_for_reading_and_may_come_later(tmp_path: Pa
     assert '\nRequiresMountsFor="/home/me/mineru" "/home/me/models/mineru"\n' in unit
 
 
+def test_a_recognition_model_is_opened_for_reading_where_the_sandbox_hides_it(
+    tmp_path: Path,
+) -> None:
+    unit = unit_for('recognition_model = "~/cyrillic"\n', tmp_path)
+    assert '\nBindReadOnlyPaths=-"/home/me/cyrillic"\nBindPaths="/home/me/mineru"\n' in unit
+    assert '\nRequiresMountsFor="/home/me/mineru" "/home/me/cyrillic"\n' in unit
+    unit = unit_for('recognition_model = "~/mineru/cyrillic"\n', tmp_path)
+    assert "\nBindReadOnlyPaths=\n" in unit, "it lies below what is opened already"
+    assert "BindReadOnlyPaths=\n" in unit_for('recognition_model = ""\n', tmp_path)
+
+
 def test_the_default_model_is_opened_where_all_folders_lie_elsewhere(tmp_path: Path) -> None:
     names = ("inbox", "outbox", "done", "failed", "spool")
     unit = unit_for("".join(f'{name} = "/srv/scans/{name}"\n' for name in names), tmp_path)
@@ -344,7 +355,7 @@ def test_a_model_that_is_a_link_is_opened_where_it_leads(tmp_path: Path) -> None
     (tmp_path / "home" / "mineru" / "model").symlink_to(tmp_path / "disk" / "model")
     mounts = [tmp_path / "home" / "mineru"]
     model = tmp_path / "home" / "mineru" / "model"
-    assert install.read_only_of(model, mounts) == [tmp_path / "disk" / "model"]
+    assert install.read_only_of([model], mounts) == [tmp_path / "disk" / "model"]
 
 
 def test_the_way_to_the_model_is_told(plan: Plan) -> None:
