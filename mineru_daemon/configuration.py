@@ -6,9 +6,11 @@ what is wrong, and prints settings as TOML. What can be set is `settings`' busin
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,19 +61,29 @@ class Loaded:
 def config_path(explicit: Path | None, environ: Mapping[str, str]) -> Path | None:
     """The TOML file to read, or None. A file that was named must exist.
 
-    Raises ConfigError when it does not.
+    Raises ConfigError when it does not, or when a disk does not tell whether one is there.
     """
     named = explicit or (Path(environ[ENV_CONFIG]) if environ.get(ENV_CONFIG) else None)
     if named is not None:
-        if not named.is_file():
+        if not _is_file(named):
             raise ConfigError(f"The configuration file {named} does not exist; check its path.")
         return named
-    home = environ.get("XDG_CONFIG_HOME") or "~/.config"
-    candidates = (
-        Path(home).expanduser() / "mineru" / "config.toml",
-        Path("/etc/mineru/config.toml"),
-    )
-    return next((path for path in candidates if path.is_file()), None)
+    candidates = [Path("/etc/mineru/config.toml")]
+    with contextlib.suppress(RuntimeError):  # a user without a home has no file in it
+        home = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+        candidates.insert(0, home / "mineru" / "config.toml")
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file lies there. What cannot be looked at is not passed over: settings would
+    be missing without a word."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise _unreadable(path, error) from error
 
 
 def load(
@@ -118,9 +130,14 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"The configuration file {path} is not UTF-8; save it so.") from error
     except OSError as error:
-        raise ConfigError(
-            f"The configuration file {path} cannot be read: {error.strerror}."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"The configuration file {path} cannot be read: {error.strerror}; see to the rights to it "
+        "and to the folders above it, or name another one with --config."
+    )
 
 
 def _read_environment(environ: Mapping[str, str], problems: list[str]) -> dict[str, Any]:

@@ -26,7 +26,12 @@ def _folder(value: Any) -> Any:
     if isinstance(value, str | Path):
         if not str(value):
             raise ValueError("a folder's path cannot be empty")
-        return Path(value).expanduser().absolute()
+        try:
+            return Path(value).expanduser().absolute()
+        except RuntimeError:
+            raise ValueError(
+                "a path with ~ is not known where the user has no home; write it out"
+            ) from None
     return value
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -74,6 +77,38 @@ def test_every_fault_gets_a_sentence_of_its_own():
 def test_a_named_file_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         load({}, tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize("loop", ["mineru", "mineru/config.toml"])
+def test_a_file_that_cannot_be_looked_at_is_told_and_not_passed_over(tmp_path, loop):
+    (tmp_path / loop).parent.mkdir(exist_ok=True)
+    (tmp_path / loop).symlink_to(tmp_path / loop)  # rights mean nothing to root, a loop does
+    own = {"XDG_CONFIG_HOME": str(tmp_path)}
+    for config, environ in ((None, own), (tmp_path / "mineru" / "config.toml", {})):
+        with pytest.raises(ConfigError, match=r"mineru/config\.toml cannot be read: Too many"):
+            load({}, config, environ)
+
+
+def test_a_file_that_the_user_may_not_look_at_is_one_sentence(tmp_path):
+    folder = tmp_path / "mineru"
+    folder.mkdir()
+    (folder / "config.toml").touch()
+    folder.chmod(0)
+    command = [sys.executable, "-m", "mineru_daemon", "config"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+    environ = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    folder.chmod(0o700)
+    assert done.returncode == EX_CONFIG
+    (sentence,) = done.stderr.splitlines()
+    assert "mineru/config.toml cannot be read: Permission denied; see to the rights" in sentence
+
+
+def test_a_user_without_a_home_is_told_to_write_paths_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for an unknown user
+    with pytest.raises(ConfigError, match=r"inbox .* write it out"):
+        load({}, None, {})
 
 
 def test_variables_of_mineru_itself_are_passed_over():
