@@ -63,20 +63,20 @@ class Meter:
         return time.perf_counter(), own
 
 
-def memory() -> dict[str, float]:
-    """Memory of this process, MiB: resident now, at most, and what of it is no file's."""
+def memory(process: str = "self") -> dict[str, float]:
+    """Memory of a process, MiB: resident now, at most, and what of it is no file's."""
     names = {"VmRSS:": "resident_mib", "VmHWM:": "peak_mib", "RssAnon:": "anonymous_mib"}
     found = {}
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
         name, *values = line.split()
         if name in names:
             found[names[name]] = int(values[0]) / 1024
     return found
 
 
-def forget_peak() -> None:
+def forget_peak(process: str = "self") -> None:
     """Begin anew to look for the largest resident memory; see proc_pid_clear_refs(5)."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path(f"/proc/{process}/clear_refs").write_text("5")
 
 
 def answer(request: dict[str, Any], engine: Any) -> tuple[dict[str, Any], Any]:
