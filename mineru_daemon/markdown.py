@@ -31,7 +31,7 @@ def write(stream: IO[str], pages: Iterable[PageResult], *, pictures: bool = Fals
 def of_page(page: PageResult, *, pictures: bool = False) -> str:
     """The page's blocks as Markdown: paragraphs apart by a blank line, no trailing newline.
 
-    What repeats from page to page (headers, footers, page numbers) is left out.
+    What stands around the text (headers, footers, page numbers, stamps) is left out.
     """
     parts = (_of_block(block, pictures) for block in page.blocks if block.type not in FURNITURE)
     return "\n\n".join(part for part in parts if part)
@@ -54,11 +54,23 @@ def _text_of_block(block: Block) -> str:
         # Markdown within HTML would not be seen as such.
         pipes = to_pipe_table(content)
         return linked(pipes, block.links) if pipes else content
-    if block.type == "equation":
+    if block.type == "list":
+        return linked(_list(content), block.links)
+    if block.type == "equation" and not block.lines:
         return f"$$\n{content}\n$$"
     if block.type in ("code", "algorithm"):
         return f"```\n{content}\n```"
     return linked(content, block.links)
+
+
+def _list(content: str) -> str:
+    """Entries as Markdown knows them: those that it does not number stand apart."""
+    entries = [_BULLET.sub("- ", entry) for entry in content.splitlines()]
+    return ("\n" if all(map(_KNOWN_ENTRY.match, entries)) else "\n\n").join(entries)
+
+
+_BULLET = re.compile(r"^[•●○◦▪■□►·・*–—-]\s*")
+_KNOWN_ENTRY = re.compile(r"- |\d{1,9}[.)] ")
 
 
 def linked(content: str, links: Sequence[Link]) -> str:

@@ -44,8 +44,8 @@ BlockType = Literal[
 
 BLOCK_TYPES: tuple[str, ...] = get_args(BlockType)
 
-FURNITURE: frozenset[str] = frozenset({"header", "footer", "page_number"})
-"""Blocks that repeat from page to page. Kept in JSON, left out of Markdown."""
+FURNITURE: frozenset[str] = frozenset({"header", "footer", "page_number", "aside_text"})
+"""What stands around the text of a page. Kept in JSON, left out of Markdown, as MinerU does."""
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 BBox = tuple[Fraction, Fraction, Fraction, Fraction]
@@ -89,7 +89,8 @@ class Block(Model):
     bbox: BBox
     angle: Angle = 0
     content: str | None = Field(
-        description="Text; a table as HTML; an equation as LaTeX; null for a bare image."
+        description="Text, of a list with an entry on each line; a table as HTML; an equation as "
+        "LaTeX, or as it was read where the block has lines; null for a bare image."
     )
     score: Fraction | None = None
     text_level: int | None = Field(default=None, description="Heading level of a title, from 1.")
@@ -240,8 +241,9 @@ def _content_item(block: Block) -> dict[str, Any]:
             notes: dict[str, Any] = {f"{kind}_caption": [], f"{kind}_footnote": []}
             return {"type": kind, "img_path": path, **told, **notes}
         case "equation":
-            text = f"$$\n{content}\n$$"
-            return {"type": "equation", "img_path": path, "text": text, "text_format": "latex"}
+            plain = {"text": content, "text_format": "text"}
+            latex = {"text": f"$$\n{content}\n$$", "text_format": "latex"}
+            return {"type": "equation", "img_path": path, **(plain if block.lines else latex)}
         case "code" | "algorithm":
             return {
                 "type": "code", "sub_type": block.type, "code_caption": [], "code_body": content

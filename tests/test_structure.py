@@ -151,6 +151,35 @@ def test_headers_and_page_numbers_at_the_edge_are_marked_and_kept() -> None:
     assert [block.type for block in found] == ["header", "text", "page_number"]
 
 
+def test_the_first_line_of_a_column_is_no_header_whatever_the_model_says() -> None:
+    lines = [*column("a", 50, 40, 6), *column("b", 500, 40, 6)]
+    found = blocks(lines, region("header", 45, 38, 455, 62))
+    assert "header" not in [block.type for block in found]
+
+
+def test_a_stamp_that_stands_sideways_at_the_edge_is_no_text_of_the_page() -> None:
+    (left, top, right, bottom) = 970, 400, 990, 900
+    corners = ((left, bottom), (left, top), (right, top), (right, bottom))
+    stamp = TextLine(corners, "Downloaded from an archive", 0.99)
+    found = blocks([*column("a", 100, 300, 8, 700), stamp])
+    assert {block.content: block.type for block in found}[stamp.text] == "aside_text"
+    moved = tuple((x - 400, y) for x, y in corners)
+    inside = blocks([line("text", 50, 100, 500), TextLine(moved, stamp.text, 0.99)])
+    assert "aside_text" not in [block.type for block in inside]
+
+
+def test_a_region_on_both_sides_of_a_gap_speaks_against_columns() -> None:
+    lines = [
+        line("2016-12-30 issued", 50, 900, 200), line("2017-11-01 in force", 700, 900, 200),
+        line("Office of Standards and of their Quality", 150, 960, 420),
+        line("Committee of Standards and their Use", 150, 990, 420), line("ed.", 620, 975, 40),
+    ]  # fmt: skip
+    apart = [block.content or "" for block in blocks(lines)]
+    together = [block.content or "" for block in blocks(lines, region("text", 140, 950, 670, 1020))]
+    assert apart[-1] == "ed."
+    assert together[0].endswith("2017-11-01 in force")
+
+
 def test_a_header_below_other_text_is_text() -> None:
     lines = [line("First of all", 50, 20, 200), line("A Journal", 50, 80, 120)]
     lines += column("a", 50, 200, 30)

@@ -18,6 +18,7 @@ from mineru_daemon.engines.ppocr import (
     captions,
     digital_pictures,
     links,
+    lists,
     picture_text,
     structure,
     textlayer,
@@ -97,7 +98,7 @@ def to_blocks(layer: TextLayer, seen: Sequence[TextLine] = ()) -> list[Block]:
     )
     pictures = [_picture(box, lines, layer) for box, lines in zip(found, of_pictures, strict=True)]
     blocks = captions.marked(digital_pictures.placed(blocks, pictures))
-    return links.onto(blocks, layer.links, layer.width, layer.height)
+    return lists.gathered(links.onto(blocks, layer.links, layer.width, layer.height))
 
 
 def _picture(box: Box, lines: Sequence[TextLine], layer: TextLayer) -> Block:

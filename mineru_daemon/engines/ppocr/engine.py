@@ -23,7 +23,9 @@ from mineru_daemon.engines.ppocr import (
     boxes,
     captions,
     digital,
+    drop_caps,
     line_reader,
+    lists,
     orientation,
     recognition,
     region_lines,
@@ -167,6 +169,10 @@ class PPOCREngine:
                 image = enlarged(image, ENLARGEMENT)
         found, angle = self._upright(image, progress, timings)
         lines = self._lines.read(found, progress, timings)
+        with timed(timings, "inference.recognition"):
+            lines = drop_caps.completed(
+                lines, found.image, lambda box: self._lines.read_box(found.image, box, progress)
+            )
         height, width = found.image.shape[:2]
         blocks: list[Block] = []
         if lines:
@@ -191,7 +197,7 @@ class PPOCREngine:
                     for table in tables
                 ]
                 blocks = structure.to_blocks(lines, regions, width, height, ready=ready)
-                blocks = captions.marked(blocks)
+                blocks = lists.gathered(captions.marked(blocks))
             blocks = [
                 self._with_structure(block, lines, found.image, seen, progress, timings)
                 if block.type == "table" and block.content is None

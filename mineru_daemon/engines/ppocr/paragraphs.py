@@ -32,7 +32,7 @@ INDENT = 0.8
 """Depth of an indented first line in line heights, at least."""
 
 LIST_MARK = re.compile(
-    r"^(?:[•●○◦▪■□►–—*·-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[①-⑳]"
+    r"^(?:[•・]|[●○◦▪■□►–—*·-]\s|\(?(?:\d{1,3}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s|[①-⑳]"
     r"|\d{1,3}[.、．)）](?=[\u3040-\u9fff])|[（(][一二三四五六七八九十\d]+[）)])"
 )
 """How an entry of a list begins."""

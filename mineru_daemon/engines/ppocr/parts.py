@@ -13,7 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from mineru_daemon.engines.ppocr import block_lines, boxes, furniture, headings, paragraphs
+from mineru_daemon.engines.ppocr import (
+    block_lines,
+    boxes,
+    furniture,
+    headings,
+    paragraphs,
+    reading_order,
+)
 from mineru_daemon.engines.ppocr.boxes import Box
 from mineru_daemon.engines.ppocr.lines import weighted_median
 from mineru_daemon.engines.ppocr.region_lines import SOLID
@@ -25,6 +32,14 @@ PLAIN: frozenset[str] = frozenset({"text", "title", "ref_text", "header", "foote
 
 REFERENCE = re.compile(r"\b(?:19|20)\d\d[a-z]?\b")
 """A year, which an entry of a bibliography has; the model takes many lists for one."""
+
+
+EDGE = 0.08
+"""Share of the page's width beside which nothing but margin is."""
+
+APART = 0.5
+"""Heights of a line's box between a running header or footer and the text, at least: the
+model takes first and last lines of columns for them. Lines of a text have 0.3."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +87,7 @@ def to_blocks(parts: Sequence[Part], width: float, height: float) -> list[Block]
     """Types that need a look at the whole page: headings, furniture; then blocks."""
     body = weighted_median((part.size, len(part.text)) for part in parts if part.text)
     types: list[BlockType] = [
-        kind or (_type(part, body) if part.type in PLAIN else part.type)
+        kind or _type(part, body, width)
         for part, kind in zip(parts, _furniture(parts, width, height), strict=True)
     ]
     titles = [number for number, one in enumerate(types) if one == "title"]
@@ -89,14 +104,27 @@ def to_blocks(parts: Sequence[Part], width: float, height: float) -> list[Block]
     ]
 
 
-def _type(part: Part, body: float) -> BlockType:
-    """Type of a paragraph that is no caption, no furniture, and nothing solid."""
+def _type(part: Part, body: float, width: float) -> BlockType:
+    """Type of a part that is no furniture."""
+    if part.type not in PLAIN:
+        return part.type
+    if _is_aside(part, width):
+        return "aside_text"
     if part.type == "title" and len(part.text) <= headings.LONGEST:
         return "title"
     cells = max(len(row) for row in part.rows)
     if cells == 1 and headings.is_heading(part.text, part.size, body, len(part.rows)):
         return "title"
     return "ref_text" if part.type == "ref_text" and REFERENCE.search(part.text) else "text"
+
+
+def _is_aside(part: Part, width: float) -> bool:
+    """Whether it stands sideways at the edge of the page, as stamps of archives do."""
+    left, _, right, _ = part.box
+    at_edge = right <= EDGE * width or left >= (1 - EDGE) * width
+    return at_edge and all(
+        reading_order.is_sideways(line) for row in part.rows for item in row for line in item.lines
+    )
 
 
 def _furniture(
@@ -121,6 +149,8 @@ def _furniture(
         for part in parts
     ]
     others = [part.box for part, kind in zip(parts, possible, strict=True) if kind is None]
+    text = [part.box for part, kind in zip(parts, possible, strict=True)
+            if kind is None and len(part.rows) > 1]  # fmt: skip
     first = min((box[3] for box in others), default=math.inf)
     last = max((box[1] for box in others), default=-math.inf)
     shared = Counter(id(part.region) for part in parts)
@@ -129,8 +159,18 @@ def _furniture(
         above = part.box[3] < height / 2
         outermost = part.box[1] < first if above else part.box[3] > last
         alone = shared[id(part.region)] == 1 or kind == "page_number"
-        kinds.append(kind if outermost and alone and len(part.rows) == 1 else None)
+        apart = kind == "page_number" or _stands_apart(part, text)
+        kinds.append(kind if outermost and alone and apart and len(part.rows) == 1 else None)
     return kinds
+
+
+def _stands_apart(part: Part, text: Sequence[Box]) -> bool:
+    """Whether there is more white space than between the lines of a text."""
+    return all(
+        -boxes.common_height(part.box, other) >= APART * (part.box[3] - part.box[1])
+        for other in text
+        if boxes.common_width(part.box, other) > 0
+    )
 
 
 def _block(part: Part, kind: BlockType, level: int | None, width: float, height: float) -> Block:

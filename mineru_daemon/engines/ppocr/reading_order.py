@@ -143,6 +143,13 @@ def _is_set_downwards(line: TextLine) -> bool:
     return bottom - top >= VERTICAL * (right - left) and 2 * ideographs > len(line.text)
 
 
+def is_sideways(line: TextLine) -> bool:
+    """Whether a line is turned by a quarter: higher than wide, and not set downwards."""
+    left, top, right, bottom = boxes.around(line.corners)
+    tall = bottom - top >= VERTICAL * (right - left)
+    return tall and len(line.text) > 1 and not _is_set_downwards(line)
+
+
 def turned_to_rows(box: Box, width: float) -> Box:
     """A box on a page of `width` turned so that lines set downwards become rows.
 
@@ -322,6 +329,8 @@ def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
     shared = _regions(left) & _regions(right)
     if all(is_prose(side, em) or _is_believed_text(side, shared) for side in (left, right)):
         return True
+    if shared and any(_is_of(side, shared) for side in (left, right)):
+        return False
     gap = min(_core(item)[0] for item in right) - max(_core(item)[1] for item in left)
     if gap < NARROWEST_GUTTER * em:
         return False
@@ -355,6 +364,11 @@ def _is_believed_text(items: Sequence[Item], shared: set[int]) -> bool:
         if item.type in RUNNING and item.region is not None and item.region not in shared
     ]
     return bool(lines) and len(text) >= max(FEWEST_LINES, BELIEVED_TEXT * len(lines))
+
+
+def _is_of(items: Sequence[Item], regions: set[int]) -> bool:
+    """Whether at least half of the items are in some of the regions."""
+    return 2 * sum(item.region in regions for item in items) >= len(items)
 
 
 def _regions(items: Sequence[Item]) -> set[int]:

@@ -25,6 +25,9 @@ from mineru_daemon.engines.ppocr.pdf_text.runs import (
 )
 from mineru_daemon.engines.ppocr.pdf_text.words import SPACE_GAP, Word, are_apart, split_words
 
+DROP_CAP = 1.7
+"""Size of a first letter that is two lines high and more, over that of its line."""
+
 
 @dataclass(frozen=True)
 class PrintedLine(TextLine):
@@ -102,12 +105,13 @@ def _line(
         main = next(glyph.style for glyph in glyphs if id(glyph.style) == top)
     bold = sum(glyph.style.bold for glyph in glyphs) * 2 > len(glyphs)
     doubled = sum(len(run.glyphs) for run in runs if run.doubled) * 2 > len(glyphs)
+    size = median(glyph.em for glyph in glyphs)
     return PrintedLine(
-        corners=onto_page(angle, _extent(glyphs), width, height),
+        corners=onto_page(angle, _extent(_without_drop_cap(glyphs, size)), width, height),
         text=" ".join(word.text for word in words),
         score=1.0,
         words=tuple(words),
-        size=median(glyph.em for glyph in glyphs),
+        size=size,
         font=main.font,
         bold=bold or doubled,
         italic=main.italic,
@@ -116,6 +120,12 @@ def _line(
         angle=0 if vertical else angle,
         vertical=vertical,
     )
+
+
+def _without_drop_cap(glyphs: Sequence[Glyph], size: float) -> Sequence[Glyph]:
+    """Without a first letter that stands beside the lines below, too."""
+    large = glyphs[0].em >= DROP_CAP * size and len(glyphs) > 1 and glyphs[1].em < DROP_CAP * size
+    return glyphs[1:] if large else glyphs
 
 
 def _extent(glyphs: Sequence[Glyph]) -> Box:
