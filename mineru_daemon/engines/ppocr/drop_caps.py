@@ -31,8 +31,11 @@ I with its margin to that of a W."""
 SAME_EDGE = 0.5
 """Line heights by which edges of lines of one paragraph differ at most."""
 
-LARGEST_PITCH = 1.5
-"""Distance of the middles of two lines of a paragraph, in line heights."""
+LARGEST_PITCH = 1.8
+"""Distance of the middles of two lines of a paragraph, in line heights, at most."""
+
+RAGGED = 0.35
+"""Length of a line by which the next one of its paragraph ends elsewhere, at most."""
 
 LONG = 6.0
 """Length of a line of running text in its heights, at least."""
@@ -133,7 +136,8 @@ def _is_above(box: Box, first: Box) -> bool:
 def _is_of_column(box: Box, first: Box) -> bool:
     height = first[3] - first[1]
     depth = boxes.middle_y(box) - boxes.middle_y(first)
-    return 0 < depth <= LARGEST_PITCH * height * LINES[1] and abs(box[2] - first[2]) < 2 * height
+    ragged = RAGGED * (first[2] - first[0])
+    return 0 < depth <= LARGEST_PITCH * height * LINES[1] and abs(box[2] - first[2]) < ragged
 
 
 def _beside(first: Box, below: Sequence[Box]) -> Box | None:
