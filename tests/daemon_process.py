@@ -17,8 +17,19 @@ import jsonschema
 from mineru_daemon import results
 from mineru_daemon.settings import FOLDER_NAMES
 
+END_WITH_TESTS = ("setpriv", "--pdeathsig", "KILL")
+"""Before a command: the kernel ends it when the tests are killed and cannot."""
+
 PATIENCE = 120.0
 """Seconds until a test gives up; never a measure of speed."""
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; nobody may have asked for its code yet."""
+    try:
+        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True
 
 
 class Running:
@@ -35,7 +46,7 @@ class Running:
         self.told: list[str] = []
         self.log = base / "log.jsonl"
         folders = [f"--{name}={folder}" for name, folder in self.folders.items()]
-        command = [*prefix, sys.executable, "-m", "mineru_daemon", "run", *folders]
+        command = [*END_WITH_TESTS, *prefix, sys.executable, "-m", "mineru_daemon", "run", *folders]
         with self.log.open("a") as stderr:
             self.process = subprocess.Popen(
                 [*command, "--settle-seconds=0.3", "--append-seconds=0.5", *options],

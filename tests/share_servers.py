@@ -17,6 +17,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from daemon_process import END_WITH_TESTS
+
 START_SECONDS = 60.0
 
 GUEST = "nobody"
@@ -165,7 +167,10 @@ def _running(command: list[str], out: Path, port: int) -> Iterator[None]:
     assert program
     with out.open("wb") as said:
         server = subprocess.Popen(
-            [program, *command[1:]], stdout=said, stderr=said, start_new_session=True
+            [*END_WITH_TESTS, program, *command[1:]],
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + START_SECONDS

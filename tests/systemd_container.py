@@ -14,6 +14,9 @@ from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 
+_NAME = "mineru-test-"
+"""Of containers and their control groups; the process id of their tests follows."""
+
 # What the tests themselves are run with is no business of what runs inside.
 _ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -47,18 +50,31 @@ class Container:
     folders outside. Raises OSError where control groups may not be made."""
 
     def __init__(self, folder: Path, read_only: dict[Path, Path]) -> None:
-        self._name = f"mineru-test-{os.getpid()}"
+        self._name = f"{_NAME}{os.getpid()}"
         self._console = folder / "console"
         root = folder / "root"
         root.mkdir()
         self._groups = [hierarchy / self._name for hierarchy in _hierarchies()]
+        _remove_leftovers()
         try:
             for group in self._groups:
                 _make_group(group)
         except OSError:
             self._remove_groups()
             raise
-        words = ["unshare", "--mount", "--propagation", "private", "sh", "-e", "-c", _OUTSIDE, "sh"]
+        # Killed tests shut nothing down; systemd-nspawn does it on SIGTERM.
+        words = ["setpriv", "--pdeathsig", "TERM"]
+        words += [
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-e",
+            "-c",
+            _OUTSIDE,
+            "sh",
+        ]
         words += [*map(str, self._groups), "--", f"--directory={root}", "--volatile=overlay"]
         words += [f"--machine={self._name}", "--register=no", "--keep-unit", "--private-network"]
         words += ["--quiet", "--console=pipe", "--link-journal=no", "--capability=all"]
@@ -151,6 +167,13 @@ def _make_group(group: Path) -> None:
     for file in ("cpuset.cpus", "cpuset.mems"):
         if (group / file).exists() and (group.parent / "tasks").exists():
             (group / file).write_text((group.parent / file).read_text())
+
+
+def _remove_leftovers() -> None:
+    """Control groups of tests that were killed; what runs in one keeps it."""
+    for group in (one for hierarchy in _hierarchies() for one in hierarchy.glob(f"{_NAME}*")):
+        if not Path(f"/proc/{group.name.removeprefix(_NAME)}").exists():
+            _remove_group(group)
 
 
 def _remove_group(top: Path) -> bool:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from daemon_process import PATIENCE
+from daemon_process import PATIENCE, is_gone
 
 from mineru_daemon.samples import paths
 from mineru_daemon.settings import FOLDER_NAMES
@@ -182,6 +182,36 @@ def test_no_network_socket_is_ever_opened(start):
     descriptors = Path(f"/proc/{daemon.process.pid}/fd")
     targets = [os.readlink(fd) for fd in descriptors.iterdir() if fd.exists()]
     assert not [target for target in targets if target.startswith("socket:")]
+
+
+def test_a_daemon_of_tests_that_are_killed_ends_with_them(tmp_path):
+    program = """
+import sys
+from pathlib import Path
+from daemon_process import Running
+running = Running(Path(sys.argv[1]))
+comm = Path(f"/proc/{running.process.pid}/comm")
+while not comm.read_text().startswith("python"):
+    pass
+print(running.process.pid, flush=True)
+input()
+"""
+    search = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": search},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as tests:
+        assert tests.stdout
+        daemon = int(tests.stdout.readline())
+        assert not is_gone(daemon)
+        tests.kill()
+    deadline = time.monotonic() + PATIENCE
+    while not is_gone(daemon):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_kept_originals_are_not_read_again_after_a_restart(start):

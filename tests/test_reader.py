@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from daemon_process import is_gone
 from hostile_building import CRASH, CRASH_ONCE, LOOP, LOOP_IN_TEXT, SWELL, faults, pages
 from pdf_building import build_pdf, encryption
 from PIL import Image
@@ -57,13 +58,6 @@ def written(tmp_path: Path, content: bytes, name: str = "scan.pdf") -> Path:
 def child_of(one: Reader) -> int:
     assert one._child
     return one._child._process.pid
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return "State:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return True
 
 
 def saved(path: Path) -> Path:

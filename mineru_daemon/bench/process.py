@@ -14,6 +14,7 @@ from typing import Any
 
 from mineru_daemon import budget
 from mineru_daemon.errors import MineruError
+from mineru_daemon.parent import die_with_parent
 from mineru_daemon.settings import ENV_PREFIX, FOLDER_NAMES
 
 START_SECONDS = 120.0
@@ -64,12 +65,19 @@ class Served:
         self._process.send_signal(signal.SIGHUP)
 
     def start(self) -> None:
-        """Start the daemon, in a process group of its own; does not wait for it."""
+        """Start the daemon, in a process group of its own; does not wait for it.
+
+        It ends with the thread that calls this.
+        """
         own = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
         with self.journal.open("ab") as journal:
             self._began = journal.tell()
             self._process = subprocess.Popen(
-                self._command, env=own, stderr=journal, start_new_session=True
+                self._command,
+                env=own,
+                stderr=journal,
+                start_new_session=True,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, of a loaded library
             )
 
     def kill(self) -> None:

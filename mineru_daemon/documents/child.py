@@ -12,7 +12,6 @@ are `("ok", value)`, `("error", class of errors.py, sentence)`, `("memory",)`, o
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib
 import logging
 import math
@@ -29,11 +28,9 @@ from typing import Any, BinaryIO
 from mineru_daemon.documents import open_document
 from mineru_daemon.documents.page import Document, Limits, Page, Rendering, TextPage
 from mineru_daemon.errors import MineruError
+from mineru_daemon.parent import die_with_parent
 
 LENGTH_BYTES = 8
-
-_PR_SET_PDEATHSIG = 1
-"""prctl(2)."""
 
 _DATA_FACTOR = 2
 """The kernel's bound is so many times the one that `reader` watches: an image library that is
@@ -126,7 +123,7 @@ class _Served:
 
 def _bound(parent: int, memory: int) -> None:
     """Die with the parent, whatever goes on here; take no more than is granted."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     if os.getppid() != parent:
         sys.exit()
     with contextlib.suppress(OSError):
