@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import pytest
+from small_process import in_small_process
 
 from mineru_daemon import claim, commit, storage
 from mineru_daemon.jobs import Outcome
@@ -263,6 +264,10 @@ def house(request, tmp_path, memory) -> House:
 
 
 def test_a_kill_before_any_operation_loses_nothing_and_doubles_nothing(house):
+    in_small_process(kill_before_any_operation, house)
+
+
+def kill_before_any_operation(house: House) -> None:
     for at in range(MORE_THAN_ENOUGH):
         house.deliver()
         code = with_mishap(house, at, "kill")
@@ -280,6 +285,10 @@ def test_a_kill_before_any_operation_loses_nothing_and_doubles_nothing(house):
 
 
 def test_a_disk_that_refuses_any_operation_only_delays(house):
+    in_small_process(refuse_any_operation, house)
+
+
+def refuse_any_operation(house: House) -> None:
     for at in range(MORE_THAN_ENOUGH):
         house.deliver()
         code = with_mishap(house, at, "refuse")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from fault_injection import ERRORS, Fault, House, houses, serve
+from small_process import in_small_process
 
 from mineru_daemon.settings import FOLDER_NAMES
 
@@ -49,6 +50,10 @@ def operations(house: House) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize("house", WAYS, indirect=True)
 def test_an_operation_that_fails_once_only_delays(house):
+    in_small_process(fail_each_operation_once, house)
+
+
+def fail_each_operation_once(house: House) -> None:
     wrong, refused = [], 0
     for at in range(operations(house)):
         for number in (ERRORS[at % len(ERRORS)], ERRORS[(at + 2) % len(ERRORS)]):
@@ -64,6 +69,10 @@ def test_an_operation_that_fails_once_only_delays(house):
 @pytest.mark.slow
 @pytest.mark.parametrize("house", WAYS, indirect=True)
 def test_a_folder_that_fails_for_long_is_waited_for_and_named(house):
+    in_small_process(fail_for_long, house)
+
+
+def fail_for_long(house: House) -> None:
     """From any step on; the daemon waits, tries seldom, says why, and goes on by itself."""
     wrong, met = [], Counter[str]()
     every = 12
