@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -144,6 +146,29 @@ def test_only_the_smudged_word_of_a_clear_line_is_read_twice(
     assert found.text.endswith("lazy dog again")
     assert widths
     assert sum(widths) < line.shape[1] / 2
+
+
+class Scripted(Recogniser):
+    """Reads lines as it was told to, by their width."""
+
+    def __init__(self, lines: Sequence[tuple[Reading, Pixels]]) -> None:
+        self.told = {line.shape[1]: found for found, line in lines}
+
+    def read(self, line: Pixels, before_run: Callable[[], object]) -> Reading:
+        return self.told[line.shape[1]]
+
+
+def test_a_word_that_is_nearly_sure_is_read_again_on_a_bad_page_only(thorough: Recogniser) -> None:
+    clear, doubtful = reading("All of it is clear"), reading("Hardly anything", "Hardly anything")
+    nearly = reading("All of it is nearly sure", "nearly", 0.95)
+    runs: list[str] = []
+    for before, expected in ((clear, 0), (doubtful, 1)):
+        page = Cascade(Scripted([clear, doubtful, nearly]), thorough)
+        for _ in range(5):
+            page.read(before[1], lambda: None)
+        runs.clear()
+        page.read(nearly[1], lambda: runs.append("run"))
+        assert len(runs) == expected
 
 
 def test_every_model_run_of_a_cascade_is_announced(quick: Recogniser, thorough: Recogniser) -> None:

@@ -220,13 +220,13 @@ def test_a_watched_run_that_fails_is_one_sentence() -> None:
     session = Session(weights.locate(weights.DETECTION), cpu.plan_threads(1))
     binding = session.native.io_binding()
     binding.bind_output(session.native.get_outputs()[0].name)
-    with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_small\.onnx failed: [^\n]+$"):
+    with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_tiny\.onnx failed: [^\n]+$"):
         session.run_bound(binding, lambda: None)
 
 
 def test_a_model_that_fails_is_one_sentence(capfd: pytest.CaptureFixture[str]) -> None:
     session = Session(weights.locate(weights.DETECTION), cpu.plan_threads(1))
-    with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_small\.onnx failed: [^\n]+$"):
+    with pytest.raises(EngineError, match=r"^The model PP-OCRv6_det_tiny\.onnx failed: [^\n]+$"):
         session.run({"x": np.zeros((1, 7, 64, 64), np.float32)})
     assert capfd.readouterr().err == ""
 

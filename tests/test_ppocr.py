@@ -245,14 +245,14 @@ def test_a_model_without_characters_is_refused() -> None:
         recognition.characters("")
 
 
-def test_decoding_merges_repeats_and_drops_blanks() -> None:
+def test_decoding_merges_repeats_at_their_best_and_drops_blanks() -> None:
     best = [0, 1, 1, 0, 1, 2, 2, 0]
     distribution = np.full((len(best), 3), 0.1, np.float32)
     distribution[np.arange(len(best)), best] = [1, 0.9, 0.5, 1, 0.8, 0.7, 1, 1]
     reading = recognition.decoded(distribution, ["", "a", "b"])
     assert reading.text == "aab"
-    assert reading.score == pytest.approx((0.9 + 0.8 + 0.7) / 3)
-    assert reading.scores == pytest.approx((0.9, 0.8, 0.7))
+    assert reading.score == pytest.approx((0.9 + 0.8 + 1.0) / 3)
+    assert reading.scores == pytest.approx((0.9, 0.8, 1.0))
 
 
 def test_nothing_but_blanks_is_no_text() -> None:

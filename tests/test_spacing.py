@@ -76,6 +76,12 @@ def test_scripts_without_words_get_no_spaces() -> None:
     assert respaced("漢字学習", 0.5, line, steps) == "漢字学習"
 
 
+@pytest.mark.parametrize(("text", "letters"), [("f(  )", "f()"), ("done   .", "done.")])
+def test_paper_beside_small_marks_is_no_space(text: str, letters: str) -> None:
+    line, steps = drawn(text)
+    assert respaced(letters, 0.5, line, steps) == letters
+
+
 def test_the_quick_model_keeps_the_spaces_of_clear_print() -> None:
     model = recognition_model.shipped(cpu.plan_threads(1), "tiny")
     assert model.spaces_by_ink

@@ -12,7 +12,7 @@ from mineru_daemon.errors import EngineError
 
 FOLDER = Path(__file__).parent
 
-DETECTION = "PP-OCRv6_det_small.onnx"
+DETECTION = "PP-OCRv6_det_tiny.onnx"
 """Where lines of text are."""
 
 RECOGNITION = "PP-OCRv6_rec_small.onnx"

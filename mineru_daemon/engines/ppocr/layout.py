@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import boxes
+from mineru_daemon.engines.ppocr import boxes, imagenet
 from mineru_daemon.engines.ppocr.detection import Pixels
-from mineru_daemon.engines.ppocr.imagenet import DEVIATION, MEAN
 from mineru_daemon.engines.ppocr.regions import Region
 from mineru_daemon.results import BlockType
 
@@ -121,12 +120,7 @@ def prepared(image: Pixels) -> Floats:
     """The network's input (1, 3, 800, 608) for an RGB image (H, W, 3)."""
     # Averaging keeps thin strokes, which a page shrunk by picking pixels would lose.
     resized = cv2.resize(image, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-    planes = np.empty((1, 3, HEIGHT, WIDTH), np.float32)
-    for channel in range(3):
-        factor = np.float32(1 / (255 * DEVIATION[channel]))
-        np.multiply(resized[:, :, channel], factor, out=planes[0, channel])
-        planes[0, channel] -= MEAN[channel] / DEVIATION[channel]
-    return planes
+    return imagenet.planes(np.asarray(resized, np.uint8))
 
 
 def decoded(

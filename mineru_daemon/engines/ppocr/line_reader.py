@@ -73,10 +73,6 @@ class LineReader:
         ]
         # Single marks, and lines that tell up from down, are few: the best network reads them.
         self._best = self._recognisers[-1]
-        self._reader: recognition.Recogniser | cascade.Cascade = self._best
-        if len(self._recognisers) > 1:
-            quick, thorough = self._recognisers
-            self._reader = cascade.Cascade(quick, thorough)
         self._min_text_score = min_text_score
 
     def warm_up(self) -> None:
@@ -105,17 +101,24 @@ class LineReader:
     def read(self, found: Found, progress: Progress, timings: Timings) -> list[TextLine]:
         """What they say; without those that are no text."""
         lines = []
+        reader = self._page_reader()
         for quad in found.quads:
             with timed(timings, "preprocess"):
                 crop = recognition.crop(found.image, quad)
             with timed(timings, "inference.recognition"):
-                reading = self._reader.read(crop, lambda: progress("inference.recognition"))
+                reading = reader.read(crop, lambda: progress("inference.recognition"))
             if reading.text.strip() and reading.score >= self._min_text_score:
                 corners = tuple((float(x), float(y)) for x, y in quad)
                 lines.append(
                     TextLine(corners, reading.text, reading.score, reading.places, reading.scores)
                 )
         return lines
+
+    def _page_reader(self) -> recognition.Recogniser | cascade.Cascade:
+        if len(self._recognisers) == 1:
+            return self._best
+        quick, thorough = self._recognisers
+        return cascade.Cascade(quick, thorough)
 
     def read_box(
         self, image: Pixels, box: Sequence[float], progress: Progress

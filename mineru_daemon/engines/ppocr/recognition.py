@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import spacing
-from mineru_daemon.engines.ppocr.detection import Pixels, Quads, normalised
-from mineru_daemon.engines.ppocr.scripts import is_wide
+from mineru_daemon.engines.ppocr.detection import Pixels, Quads
 from mineru_daemon.errors import EngineError
 
 CROP_HEIGHT = 48
@@ -123,6 +122,14 @@ def planes(line: Pixels) -> npt.NDArray[np.float32]:
     return batch
 
 
+def normalised(image: Pixels) -> npt.NDArray[np.float32]:
+    """RGB (h, w, 3) in 0..255 -> BGR planes (3, h, w) in -1..1, as the network was trained."""
+    planes = np.empty((3, *image.shape[:2]), np.float32)
+    np.multiply(image.transpose(2, 0, 1)[::-1], np.float32(1 / 127.5), out=planes)
+    planes -= 1
+    return planes
+
+
 def decoded(
     distribution: npt.NDArray[np.float32], characters: Sequence[str], padded: float = 1.0
 ) -> Reading:
@@ -131,14 +138,15 @@ def decoded(
     `padded` is the width of the network's input in widths of the line.
     """
     best = distribution.argmax(axis=1)
-    kept = best != 0
-    kept[1:] &= best[1:] != best[:-1]
-    steps = np.flatnonzero(kept)
+    starts = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
+    # At the first step of a run the network is only about to be sure: its best step counts.
+    peaks = np.maximum.reduceat(distribution[np.arange(len(best)), best], starts)
+    kept = best[starts] != 0
+    steps, scores = starts[kept], peaks[kept]
     if not len(steps):
         return Reading("", 0.0)
     text = "".join(characters[number] for number in best[steps])
     places = np.minimum((steps + 0.5) / len(best) * padded, 1.0)
-    scores = distribution[steps, best[steps]]
     return Reading(text, float(scores.mean()), tuple(places.tolist()), tuple(scores.tolist()))
 
 
@@ -150,7 +158,7 @@ def respaced(
 ) -> Reading:
     """The reading of an RGB crop (48, w, 3) with the spaces that `spacing` finds likely.
 
-    Where scripts have no words, those that the network found stay.
+    Where gaps say nothing of words, those that the network found stay.
     """
     letters = [n for n, one in enumerate(reading.text) if one != " "]
     if len(letters) < 2:
@@ -165,9 +173,9 @@ def respaced(
         scores.append(reading.scores[n])
         if after is None:
             break
-        wordless = is_wide(reading.text[n]) or is_wide(reading.text[after])
-        if after > n + 1 if wordless else chance >= 0.5:
+        spaced = after > n + 1
+        if spaced if spacing.is_set_apart(reading.text[n], reading.text[after]) else chance >= 0.5:
             text.append(" ")
             places.append((reading.places[n] + reading.places[after]) / 2)
-            scores.append(reading.scores[n + 1] if wordless else float(chance))
+            scores.append(reading.scores[n + 1] if spaced else float(chance))
     return Reading("".join(text), float(np.mean(scores)), tuple(places), tuple(scores))

@@ -52,7 +52,7 @@ def shipped(
     else:
         session = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
         listed = session.metadata.get("character", "")
-    return RecognitionModel(session, recognition.characters(listed), size == "tiny")
+    return RecognitionModel(session, recognition.characters(listed), spaces_by_ink=True)
 
 
 def of_folder(folder: Path, plan: cpu.ThreadPlan, *, spinning: bool = False) -> RecognitionModel:

@@ -1,8 +1,7 @@
 """Spaces between words, told by the network and by the gaps in the ink together.
 
-PP-OCRv6 tiny reads letters better than spaces: of the lines of receipts whose letters it
-reads as small does, one in ten has other spaces. Which letters there are is decided by
-`recognition`.
+PP-OCRv6 reads letters better than spaces. With the gaps, receipts read by small alone gain .004
+word F1. Which letters there are is decided by `recognition`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mineru_daemon.engines.ppocr.detection import Pixels
+from mineru_daemon.engines.ppocr.scripts import is_wide
 
 CHANCE_WEIGHT, GAP_WEIGHT, BIAS = 0.83, 0.26, -1.86
 """Of the log odds of a space, of the pixels by which a gap is wider than the line's middle
@@ -26,6 +26,17 @@ PALE = 0.3
 
 EDGE = 6
 """Rows of a crop at its top and bottom that may show the lines above and below."""
+
+
+CLOSING, OPENING = frozenset(",.;!?)]}%'\""), frozenset("([{'\"")
+"""Marks with paper of their own before them, and after them. A colon is none: on receipts the
+gaps around it tell more than the network."""
+
+
+def is_set_apart(one: str, other: str) -> bool:
+    """Whether a gap between these characters is no sign of a space: ideographs fill squares,
+    and marks are small."""
+    return is_wide(one) or is_wide(other) or other in CLOSING or one in OPENING
 
 
 def chances(
