@@ -143,6 +143,19 @@ def test_the_fuller_table_is_taken_unless_words_would_be_lost() -> None:
     assert drawn.fuller([large, inner], (0, 0, 100, 100), 60) is None
 
 
+def test_tables_within_one_that_is_drawn_around_them_are_its_pieces() -> None:
+    pieces = [
+        Region("table", (5, 5, 95, 45), 0.9),
+        Region("table", (5, 55, 95, 95), 0.9),
+        Region("text", (5, 47, 95, 53), 0.9),
+        Region("table", (5, 200, 95, 250), 0.9),
+    ]
+    around = table((0, 0, 100, 100), ruled=True)
+    assert drawn.without_pieces([around], pieces) == pieces[2:]
+    assert drawn.without_pieces([around], pieces[1:]) == pieces[1:]
+    assert drawn.without_pieces([table((0, 0, 100, 100))], pieces) == pieces
+
+
 def clipping(columns: int) -> list[TextLine]:
     return [
         line(f"entry {row}", 10 + 200 * column, 10 + 2 * EM * row)

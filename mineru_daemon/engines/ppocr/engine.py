@@ -187,6 +187,7 @@ class PPOCREngine:
                 seen = drawn.find(found.image, lines)
                 if longest < SMALL_IMAGE:
                     regions = drawn.clipped_table(regions, lines)
+                regions = drawn.without_pieces(seen, regions)
                 tables = drawn.missed(seen, regions, region_lines.SUREST_TABLE, lines)
                 ready = [
                     Block(

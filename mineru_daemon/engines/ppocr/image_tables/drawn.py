@@ -139,6 +139,20 @@ def missed(
     ]
 
 
+def without_pieces(seen: Sequence[DrawnTable], regions: Sequence[Region]) -> list[Region]:
+    """The regions, without tables that are pieces of one whose cells are drawn around them all."""
+    pieces: set[int] = set()
+    for table in seen:
+        held = {
+            id(one)
+            for one in regions
+            if one.type == "table" and boxes.share(one.box, table.box) >= INSIDE
+        }
+        if table.ruled and len(held) > 1:
+            pieces |= held
+    return [one for one in regions if id(one) not in pieces]
+
+
 def _is_sure(table: DrawnTable, prose: bool) -> bool:
     if table.ruled:
         return table.rows * table.columns >= FEWEST_DRAWN
