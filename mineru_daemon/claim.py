@@ -36,7 +36,7 @@ def take(job: Job, kept: KeptFiles) -> bool:
     """Take the job's file out of the inbox, or a copy of it with `on_success = keep`.
 
     False when it is not there any more, is not what was seen, is open for writing, or is
-    nothing new among the `kept`; `put_back` then undoes what was done. The same when it
+    nothing to be read of the `kept`; `put_back` then undoes what was done. The same when it
     raises OSError.
     """
     if job.on_success == "keep":
@@ -72,7 +72,7 @@ def _take_copy(job: Job, kept: KeptFiles) -> bool:
         if error.errno in _NO_FOLDER:
             return False
         raise
-    if not kept.is_new(job, sha256):
+    if not kept.take(job, sha256):
         return False
     job.save(durable=True)
     incoming.rename(job.document)

@@ -12,8 +12,10 @@ import os
 import sqlite3
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from mineru_daemon.errors import StorageError
 from mineru_daemon.storage import Identity
@@ -26,6 +28,7 @@ CREATE TABLE IF NOT EXISTS files (
     sha256 TEXT NOT NULL, job TEXT NOT NULL, status TEXT NOT NULL, recorded REAL NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_identity ON files (device, inode, size, mtime_ns);
+CREATE TABLE IF NOT EXISTS owner (id TEXT PRIMARY KEY);
 """
 
 
@@ -45,6 +48,15 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.executescript(_SCHEMA)
+            self._db.execute(
+                "INSERT INTO owner SELECT ? WHERE NOT EXISTS (SELECT 1 FROM owner)",
+                (uuid.uuid4().hex,),
+            )
+
+    def owner(self) -> str:
+        """What tells this ledger from all others."""
+        row = self._one("SELECT id FROM owner", ())
+        return str(row[0])
 
     def has(self, identity: Identity) -> bool:
         """Whether this very file, unchanged, was read: under this or an earlier name."""
@@ -79,12 +91,29 @@ class Ledger:
                 ),
             )
 
+    def after(self, path: str, most: int, but: tuple[str, str]) -> list[tuple[str, str]]:
+        """Path and hash of at most so many files behind `path`, without those of two statuses."""
+        with self._lock, self._refusals():
+            rows = self._db.execute(
+                "SELECT path, sha256 FROM files WHERE path > ? AND status NOT IN (?, ?) "
+                "ORDER BY path LIMIT ?",
+                (os.fsencode(path), *but, most),
+            ).fetchall()
+        return [(os.fsdecode(row[0]), row[1]) for row in rows]
+
+    def set_status(self, path: str, status: str) -> None:
+        """Say something else of a file that is remembered."""
+        with self._lock, self._refusals():
+            self._db.execute(
+                "UPDATE files SET status = ? WHERE path = ?", (status, os.fsencode(path))
+            )
+
     def close(self) -> None:
         """Close the database."""
         with self._lock:
             self._db.close()
 
-    def _one(self, query: str, values: tuple[object, ...]) -> object:
+    def _one(self, query: str, values: tuple[object, ...]) -> Any:
         with self._lock, self._refusals():
             return self._db.execute(query, values).fetchone()
 
@@ -96,7 +125,7 @@ class Ledger:
             if opening and not isinstance(error, sqlite3.OperationalError):
                 raise StorageError(
                     f"The ledger {self._path} is damaged ({error}); put back a copy, or remove it "
-                    "and have all files of the inbox read again."
+                    "and .mineru-kept in the inbox, and have all files there read again."
                 ) from error
             name = str(getattr(error, "sqlite_errorname", ""))
             number = next((n for key, n in _ERRNO.items() if name.startswith(key)), errno.EIO)

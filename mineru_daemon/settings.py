@@ -125,7 +125,7 @@ class Settings(BaseSettings):
     on_success: Literal["move", "delete", "keep"] = _setting(
         "move",
         "What becomes of an original that was read: move it to done, delete it, or keep it "
-        "untouched in the inbox (a ledger remembers it).",
+        "untouched in the inbox (a ledger remembers it, a mark in .mineru-kept tells others).",
     )
 
     queue_depth: Annotated[int, Field(ge=1, le=1000)] = _setting(

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,7 +42,7 @@ class Spool:
 
     def __init__(self, settings: Settings) -> None:
         self.places = Places(settings)
-        self.kept = KeptFiles()
+        self.kept = KeptFiles(settings.inbox)
         self._settings = settings
         self._committer = Committer(settings, self.places)
         self._jobs = settings.spool / "jobs"
@@ -269,6 +270,7 @@ class Spool:
             self._clear(finished)
         for name in sorted(self._unreadable):
             found += self._recover_job(self._jobs / name)
+        self.kept.sweep(time.monotonic())
         return found
 
     def trouble(self) -> str | None:

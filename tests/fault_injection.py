@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 import structlog
 
-from mineru_daemon import claim, commit
+from mineru_daemon import claim, commit, marks
 from mineru_daemon.bench import cases
 from mineru_daemon.documents import Document, Limits, open_document
 from mineru_daemon.documents.reader import Reader
@@ -44,8 +44,8 @@ OLDER = '{"older": "result of another file of this name"}'
 READS, WRITES = "reads", "writes"
 _EVENTS = {
     "os.rename": WRITES, "os.remove": WRITES, "os.rmdir": WRITES, "os.mkdir": WRITES,
-    "os.truncate": WRITES, "os.chmod": WRITES, "os.utime": WRITES, "os.scandir": READS,
-    "os.listdir": READS,
+    "os.truncate": WRITES, "os.chmod": WRITES, "os.utime": WRITES, "os.link": WRITES,
+    "os.scandir": READS, "os.listdir": READS,
 }  # fmt: skip
 """Python's audit events that come before something happens to a file; `open` is either."""
 
@@ -116,7 +116,7 @@ class House:
             path
             for name in FOLDER_NAMES
             for path in getattr(self.settings, name).rglob(".*")
-            if path != self.settings.spool
+            if path not in (self.settings.spool, self.settings.inbox / marks.FOLDER)
         ]
         left += [p for p in (self.settings.spool / "jobs").iterdir() if p.suffix != ".finished"]
         return found + [f"{path} is left over" for path in left]

@@ -23,7 +23,7 @@ from typing import IO, Any, Literal
 import pytest
 from small_process import in_small_process
 
-from mineru_daemon import claim, commit, storage
+from mineru_daemon import claim, commit, marks, storage
 from mineru_daemon.jobs import Outcome
 from mineru_daemon.ledger import Ledger
 from mineru_daemon.results import PageResult
@@ -38,7 +38,9 @@ PAGE = PageResult(
 )
 
 DONE, KILLED, MET = 0, 77, 78
-OPERATIONS = frozenset({"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"})
+OPERATIONS = frozenset(
+    {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link"}
+)
 """Python's audit events that come before something happens to a file."""
 
 UNSEEN = (
@@ -146,9 +148,11 @@ class House:
             path
             for name in FOLDER_NAMES
             for path in getattr(self.settings, name).rglob(".*")
-            if path != self.settings.spool
+            if path not in (self.settings.spool, self.settings.inbox / marks.FOLDER)
         ]
         assert left == []
+        marked = list((self.settings.inbox / marks.FOLDER).glob("*"))
+        assert len(marked) == (self.settings.on_success == "keep")
         assert list((self.settings.spool / "jobs").iterdir()) == []
 
 

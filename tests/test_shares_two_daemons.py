@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import multiprocessing
 import shutil
@@ -27,6 +28,7 @@ from mineru_daemon.storage import identity
 pytestmark = pytest.mark.shares
 
 FILES = 300
+KEPT_FILES = 100
 PATIENCE_SECONDS = 240.0
 OPTIONS = (
     "--settle-seconds=0.3",
@@ -83,12 +85,12 @@ def two_daemons(tmp_path: Path, inbox: Path, *options: str) -> Iterator[list[Ser
                 served.kill()
 
 
-def deliver(inbox: Path, tmp_path: Path) -> dict[str, str]:
-    """All files by renames, in a moment; their outcomes by hash."""
+def deliver(inbox: Path, tmp_path: Path, count: int = FILES) -> dict[str, str]:
+    """So many files by renames, in a moment; their outcomes by hash."""
     stage = inbox.with_name("stage")
     stage.mkdir()
     outcomes = {}
-    for name, content, outcome in files():
+    for name, content, outcome in itertools.islice(files(), count):
         (stage / name).write_bytes(content)
         outcomes[hashlib.sha256(content).hexdigest()] = outcome
     for path in sorted(stage.iterdir()):
@@ -162,6 +164,50 @@ def wait_until_fewer(inbox: Path, files: int) -> None:
 
 def visible(inbox: Path) -> list[Path]:
     return [path for path in files_of(inbox) if path.name[0] != "."]
+
+
+def kept_results(daemons: list[Served]) -> list[tuple[str, str]]:
+    """Hash of the original and status, as all results tell it."""
+    found = []
+    for served in daemons:
+        for folder in (served.outbox, served.failed):
+            for path in folder.glob("[!.]*.json"):
+                result = json.loads(path.read_bytes())
+                found.append((result["source"]["sha256"], result["status"]))
+    return found
+
+
+def until_read(daemons: list[Served], count: int) -> None:
+    until(lambda: len(kept_results(daemons)) >= count)
+
+
+def test_files_that_stay_in_a_shared_inbox_are_each_read_by_one_daemon_whoever_is_killed(
+    tmp_path, inbox
+):
+    with two_daemons(tmp_path, inbox, "--on-success=keep") as daemons:
+        outcomes = deliver(inbox, tmp_path, KEPT_FILES)
+        for part in (1, 2, 3, 4):
+            wanted = len(outcomes) * part // 5
+            until_read(daemons, wanted)
+            victim = daemons[part % 2]
+            victim.kill()
+            victim.start()
+        until_read(daemons, len(outcomes))
+        for served in daemons:
+            served.wait_until_ready()
+        # Whoever looks once more finds nothing that is left for it.
+        for served in daemons:
+            assert served.stop() == 0
+            served.start()
+            served.wait_until_ready()
+        (inbox / "last.txt").write_bytes(cases.unsupported("last"))
+        until_read(daemons, len(outcomes) + 1)
+        assert [served.stop() for served in daemons] == [0, 0]
+        found = Counter(kept_results(daemons))
+        del found[hashlib.sha256(cases.unsupported("last")).hexdigest(), "failed"]
+        assert found == Counter(outcomes.items())
+        assert all(kept_results([served]) for served in daemons), "one did all the work"
+        assert len(list(inbox.glob("[!.]*"))) == len(outcomes) + 1
 
 
 # --- the claim itself, asked for by several at the same instant -----------------
