@@ -25,7 +25,7 @@ from pathlib import Path
 from socket import gethostname
 
 from mineru_daemon.printable import printable
-from mineru_daemon.storage import beneath, fsync_folder, open_itself
+from mineru_daemon.storage import beneath, create_durably, fsync_folder, open_itself
 
 FOLDER = ".mineru-kept"
 """Hidden, so that no inbox takes what lies in it for a delivery."""
@@ -77,18 +77,23 @@ class Marks:
     def _folder(self, create: bool) -> Iterator[Path]:
         """The folder of marks, whatever else may be put in its place."""
         made = False
-        if create:
-            with contextlib.suppress(FileExistsError):
-                (self._inbox / FOLDER).mkdir()
-                made = True
-        with beneath(self._inbox, Path(FOLDER)) as folder:
-            if made:
-                # Who may deliver, other daemons among them, may mark.
-                found = self._inbox.stat()
-                with contextlib.suppress(OSError):
-                    os.chown(folder, -1, found.st_gid)
-                folder.chmod(stat.S_IMODE(found.st_mode))
-            yield folder
+        try:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    (self._inbox / FOLDER).mkdir()
+                    made = True
+            with beneath(self._inbox, Path(FOLDER)) as folder:
+                if made:
+                    # Who may deliver, other daemons among them, may mark.
+                    found = self._inbox.stat()
+                    with contextlib.suppress(OSError):
+                        os.chown(folder, -1, found.st_gid)
+                    folder.chmod(stat.S_IMODE(found.st_mode))
+                yield folder
+        except OSError as error:
+            # The way through the open folder says nothing to people.
+            error.filename = os.fspath(self._inbox / FOLDER)
+            raise
 
     def _make(self, mark: Path, path: str) -> bool:
         """Whether the mark was made now."""
@@ -96,7 +101,7 @@ class Marks:
         content = json.dumps(who).encode()
         fresh = mark.with_name(f".{self._owner}")
         fresh.unlink(missing_ok=True)
-        _create(fresh, content)
+        create_durably(fresh, content)
         try:
             os.link(fresh, mark)
         except FileExistsError:
@@ -105,7 +110,7 @@ class Marks:
             if error.errno not in _NO_LINKS:
                 raise
             try:
-                _create(mark, content)
+                create_durably(mark, content)
             except FileExistsError:
                 return False
         finally:
@@ -116,15 +121,6 @@ class Marks:
 
 def _name(path: str, sha256: str) -> str:
     return f"{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}-{sha256[:32]}"
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Raises FileExistsError."""
-    with path.open("xb") as stream:
-        os.fchmod(stream.fileno(), 0o644)
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _maker(mark: Path) -> str | None:

@@ -174,6 +174,15 @@ def write_bytes_durably(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def create_durably(path: Path, content: bytes) -> None:
+    """Write a small file that others may read, and flush it; FileExistsError if there is one."""
+    with path.open("xb") as stream, _whole(path):
+        os.fchmod(stream.fileno(), 0o644)
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
 def replace_text(path: Path, text: str, durable: bool) -> None:
     """Replace `path` by `text` in one step: readers see the old or the new, never a part.
 

@@ -5,7 +5,6 @@ Real mounts, in a mount namespace of this module's own, under a real daemon; nee
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -135,17 +134,24 @@ def test_folders_that_are_unmounted_are_waited_for(start, tmp_path):
     go_through(start().ready(), unmount, mount)
 
 
+def write(path: Path, content: bytes) -> None:
+    """Raises OSError where the disk is full."""
+    with path.open("wb", buffering=0) as file:
+        for at in range(0, len(content), 4096):
+            file.write(content[at : at + 4096])
+
+
+def fill(path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        write(path / ".ballast", bytes(1 << 20))
+    assert os.statvfs(path).f_bavail == 0
+
+
 @pytest.mark.slow
 def test_full_disks_are_waited_for(start, tmp_path):
     for folder in FOLDERS:
         (tmp_path / folder).mkdir()
         run("mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", tmp_path / folder)
-
-    def fill(path: Path) -> None:
-        with (path / ".ballast").open("wb", buffering=0) as file, contextlib.suppress(OSError):
-            while file.write(b"x" * 4096):
-                pass
-        assert os.statvfs(path).f_bavail == 0
 
     go_through(
         start().ready(),
@@ -153,6 +159,41 @@ def test_full_disks_are_waited_for(start, tmp_path):
         lambda path: (path / ".ballast").unlink(),
         "No space left on device; make room there",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("on_success", ["move", "keep"])
+def test_a_full_inbox_is_waited_for_where_room_is_needed(start, tmp_path, on_success):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", inbox)
+    daemon = start(f"--on-success={on_success}", "--incomplete-seconds=3600").ready()
+    content = cases.png("cut", 200_000)
+    write(inbox / ".room", bytes(400_000))
+    write(inbox / ".a.png", cases.png("a"))
+    # Who delivers runs out of space, as any share's writer does.
+    with pytest.raises(OSError, match="No space left"):
+        write(inbox / "cut.png", content)
+    assert 0 < (inbox / "cut.png").stat().st_size < len(content)
+    (inbox / ".a.png").rename(inbox / "a.png")
+    if on_success == "move":
+        # A claim is a rename, which needs no room.
+        daemon.result("a.png")
+        check_once(daemon, "a.png")
+    else:
+        daemon.until(said(daemon, "a.png waits", f"the inbox {inbox}", "make room there"))
+        cpu = cpu_seconds(daemon.process.pid)
+        time.sleep(WAITING_SECONDS)
+        assert cpu_seconds(daemon.process.pid) - cpu < CPU_SHARE * WAITING_SECONDS
+        assert count(tmp_path / "outbox", "a.png") == 0
+    (inbox / ".room").unlink()
+    write(inbox / "cut.png", content)
+    for name in ("a.png", "cut.png"):
+        daemon.result(name)
+    daemon.until(lambda: not said(daemon, "TROUBLE")())
+    assert daemon.stop() == 0
+    assert [count(tmp_path / "outbox", name) for name in ("a.png", "cut.png")] == [1, 1]
+    assert count(tmp_path / "failed", "") == 0
 
 
 @pytest.mark.slow
