@@ -103,7 +103,8 @@ def crop(image: Pixels, quad: Quads) -> Pixels:
         image,
         cv2.getPerspectiveTransform(quad, corners),
         size,
-        flags=cv2.INTER_CUBIC,
+        # Letters that are shrunk afterwards need no more than the pixels around.
+        flags=cv2.INTER_CUBIC if size[1] <= CROP_HEIGHT else cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )
     across = min(max(1, math.ceil(CROP_HEIGHT * width / max(height, 1))), WIDEST)
