@@ -10,17 +10,22 @@ import pytest
 
 from mineru_daemon.bench import budget_kept, printed, service
 from mineru_daemon.bench.process import Served
-from mineru_daemon.bench.service import Arrival, Run, percentile, stream, verdict
+from mineru_daemon.bench.service import KINDS, Arrival, Kind, Run, percentile, stream, verdict
 from mineru_daemon.documents import Limits, open_document
+
+LIGHT = [
+    Kind(2, "pdf", True, lambda n: printed.pdf(n, 1)),
+    Kind(1, "pdf", False, lambda n: printed.pdf(n, 2)),
+]
 
 
 def test_the_same_seed_gives_the_same_stream_and_another_one_another():
-    assert stream(60, 20, 3) == stream(60, 20, 3)
-    assert stream(60, 20, 3) != stream(60, 20, 4)
+    assert stream(60, 20, 3, LIGHT) == stream(60, 20, 3, LIGHT)
+    assert stream(60, 20, 3, LIGHT) != stream(60, 20, 4, LIGHT)
 
 
 def test_files_come_as_often_as_asked_at_moments_in_order():
-    arrivals = stream(1200, 6, 1)
+    arrivals = stream(1200, 6, 1, LIGHT)
     assert 90 <= len(arrivals) <= 150  # 120 are expected, give or take three deviations
     moments = [one.at for one in arrivals]
     assert moments == sorted(moments)
@@ -29,12 +34,13 @@ def test_files_come_as_often_as_asked_at_moments_in_order():
     assert len({one.content for one in arrivals}) == len(arrivals), "no two files are alike"
 
 
-def test_files_have_the_pages_that_the_stream_says(tmp_path):
-    for one in {arrival.name.partition(".")[2] + str(arrival.single): arrival
-                for arrival in stream(600, 10, 2)}.values():  # fmt: skip
-        (tmp_path / one.name).write_bytes(one.content)
-        with open_document(tmp_path / one.name, Limits()) as document:
-            assert (document.page_count == 1) == one.single
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: f"{kind.suffix}-{kind.single}")
+def test_files_of_each_kind_have_the_pages_that_the_stream_says_and_none_is_alike(tmp_path, kind):
+    one, other, *_ = stream(40, 6, 2, [kind])
+    assert one.content != other.content
+    (tmp_path / one.name).write_bytes(one.content)
+    with open_document(tmp_path / one.name, Limits()) as document:
+        assert (document.page_count == 1) == one.single == kind.single
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,13 @@ from mineru_daemon.bench.peers.serve import Meter
 from mineru_daemon.cli import main
 
 
+@pytest.fixture
+def small_pages(monkeypatch):
+    """Pages on which a few lines have room, and no more: real ones take seconds each."""
+    monkeypatch.setattr(printed, "A4_200_DPI", (600, 260))
+    monkeypatch.setattr(printed, "SCREEN", (400, 160))
+
+
 def test_a_printed_page_is_read_by_the_peer_and_its_stages_are_told(tmp_path):
     page = printed.page((900, 300), 22, 5)
     page.image.save(tmp_path / "page.png")
@@ -74,7 +81,9 @@ def test_a_variant_that_cannot_be_loaded_is_told_and_the_others_are_measured(tmp
     assert figure.peak_mib > 50
 
 
-def test_the_tuning_table_is_printed_with_the_figures_that_the_json_has(tmp_path, capsys):
+def test_the_tuning_table_is_printed_with_the_figures_that_the_json_has(
+    small_pages, tmp_path, capsys
+):
     out = tmp_path / "figures.json"
     code = main(["bench", "tuning", "--questions=inter", "--rounds=1", f"--json={out}"])
     assert code == 0
@@ -95,7 +104,7 @@ def test_an_unknown_question_is_refused_in_one_sentence(capsys):
     )
 
 
-def test_stages_of_mineru_are_told_in_shares_too(mineru_folder, tmp_path, capsys):
+def test_stages_of_mineru_are_told_in_shares_too(small_pages, mineru_folder, tmp_path, capsys):
     out = tmp_path / "stages.json"
     small = ["--layout=112", "--crops=2", "--tokens=4", "--rounds=1", f"--json={out}"]
     code = main(["bench", "stages", f"--model={mineru_folder.path}", *small])
@@ -117,7 +126,7 @@ def test_stages_of_mineru_are_told_in_shares_too(mineru_folder, tmp_path, capsys
     assert "mineru balanced" in capsys.readouterr().out
 
 
-def test_the_queue_is_compared_with_processes_and_with_two_at_once(tmp_path):
+def test_the_queue_is_compared_with_processes_and_with_two_at_once(small_pages, tmp_path):
     options = argparse.Namespace(rounds=1)
     title, samples = tuning._queue(options, tmp_path)
     assert samples.failures == []

@@ -353,6 +353,7 @@ def test_pictures_lie_beside_the_content_list_also_of_pages_read_before_a_stop(m
     def read(page, progress):
         if page.index == 1 and not stopped:
             stopped.append(page.index)
+            bench.worker.stop(5)
             raise CancelledError("The daemon is stopping.")
         picture = Block(type="image", bbox=(0.1, 0.1, 0.3, 0.2), content=None)
         text = Block(type="text", bbox=(0.1, 0.3, 0.9, 0.5), content=f"Text {page.index}")

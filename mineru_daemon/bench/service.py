@@ -57,6 +57,27 @@ class Arrival:
     """Whether it has one page."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file, and how often it comes beside others."""
+
+    weight: int
+    suffix: str
+    single: bool
+    """Whether it has one page."""
+    make: Callable[[int], bytes]
+
+
+KINDS = (
+    Kind(4, "png", True,
+         lambda n: printed.saved(printed.page(printed.SCREEN, 20, n, lines=10).image)),
+    Kind(3, "jpg", True, lambda n: printed.saved(printed.scan(n, lines=12).image, "JPEG")),
+    Kind(2, "pdf", True, lambda n: printed.pdf(n, 1)),
+    Kind(1, "pdf", False, lambda n: printed.pdf(n, 40)),
+)  # fmt: skip
+"""Screenshots, scans and PDFs as offices have them."""
+
+
 @dataclass
 class Run:
     """What one daemon made of one stream."""
@@ -133,28 +154,19 @@ def run(options: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
-def stream(seconds: float, per_minute: float, seed: int) -> list[Arrival]:
-    """What comes when: screenshots, scans and PDFs as offices have them."""
+def stream(
+    seconds: float, per_minute: float, seed: int, kinds: Sequence[Kind] = KINDS
+) -> list[Arrival]:
+    """What comes when; each file is made from a number of its own."""
     chosen = random.Random(seed)  # noqa: S311 - has to be repeatable, not secret
-    makers: tuple[tuple[int, str, bool, Callable[[int], bytes]], ...] = (
-        (
-            4,
-            "png",
-            True,
-            lambda n: printed.saved(printed.page(printed.SCREEN, 20, n, lines=10).image),
-        ),
-        (3, "jpg", True, lambda n: printed.saved(printed.scan(n, lines=12).image, "JPEG")),
-        (2, "pdf", True, lambda n: printed.pdf(n, 1)),
-        (1, "pdf", False, lambda n: printed.pdf(n, 40)),
-    )
-    weights = [maker[0] for maker in makers]
+    weights = [kind.weight for kind in kinds]
     found: list[Arrival] = []
     at = chosen.expovariate(per_minute / 60)
     while at < seconds:
         number = len(found)
-        _, suffix, single, make = chosen.choices(makers, weights)[0]
-        name = f"{number:04d}.{suffix}"
-        found.append(Arrival(at, name, make(seed * 100_000 + number), single))
+        kind = chosen.choices(kinds, weights)[0]
+        name = f"{number:04d}.{kind.suffix}"
+        found.append(Arrival(at, name, kind.make(seed * 100_000 + number), kind.single))
         at += chosen.expovariate(per_minute / 60)
     return found
 
