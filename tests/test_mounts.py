@@ -5,15 +5,18 @@ Real mounts, in a mount namespace of this module's own, under a real daemon; nee
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from share_servers import missing, samba, smbclient
 
 from mineru_daemon.bench import cases
 from mineru_daemon.settings import FOLDER_NAMES
@@ -193,6 +196,37 @@ def test_a_full_inbox_is_waited_for_where_room_is_needed(start, tmp_path, on_suc
     daemon.until(lambda: not said(daemon, "TROUBLE")())
     assert daemon.stop() == 0
     assert [count(tmp_path / "outbox", name) for name in ("a.png", "cut.png")] == [1, 1]
+    assert count(tmp_path / "failed", "") == 0
+
+
+@contextlib.contextmanager
+def seen_by_guests(folder: Path) -> Iterator[Path]:
+    """The folder where everybody can get at it, which tests' folders are not."""
+    share = Path(tempfile.mkdtemp(prefix="mineru-share-"))
+    run("mount", "--bind", folder, share)
+    yield share
+    run("umount", "-l", share)
+    share.rmdir()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(missing("smbd", "smbclient")), reason=missing("smbd", "smbclient"))
+def test_a_scanner_that_met_a_full_share_delivers_again(start, tmp_path):
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    run("mount", "-t", "tmpfs", "-o", "size=512k,mode=777", "tmpfs", inbox)
+    daemon = start("--incomplete-seconds=3600").ready()
+    write(inbox / ".room", bytes(400_000))
+    source = tmp_path / "scan.png"
+    source.write_bytes(cases.png("scan", 200_000))
+    with seen_by_guests(inbox) as share, samba(tmp_path / "samba", share) as port:
+        put = smbclient(port, f"put {source} scan.png")
+        refused = subprocess.run(put, capture_output=True, text=True)
+        assert "DISK_FULL" in refused.stdout + refused.stderr
+        (inbox / ".room").unlink()
+        run(*put)
+        daemon.result("scan.png")
+        check_once(daemon, "scan.png")
     assert count(tmp_path / "failed", "") == 0
 
 
