@@ -63,6 +63,9 @@ FEWEST_PROSE = 3
 PROSE_EMS = 11.0
 """Median width of prose in line heights: about four words."""
 
+LABEL_EMS = 8.0
+"""Median width in line heights up to which a column may be one of names or figures."""
+
 PROSE_FILL = 0.6
 """Share of its column's width that a line of prose fills at least, the last of a
 paragraph aside."""
@@ -327,21 +330,28 @@ def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
     if not left or not right:
         return False
     shared = _regions(left) & _regions(right)
-    if all(is_prose(side, em) or _is_believed_text(side, shared) for side in (left, right)):
+    sides = [[item for item in side if not item.solid] for side in (left, right)]
+    prose = [is_prose(side, em) for side in sides]
+    if all(prose):
         return True
+    believed = [_is_believed_text(side, shared) for side in sides]
+    if all(one or other for one, other in zip(prose, believed, strict=True)):
+        # The model takes a column of names or prices for text, too.
+        of_labels = any(_median_width(side) <= LABEL_EMS * em for side in sides)
+        return not of_labels or alignment(*sides) < CERTAINLY_ALIGNED
     if shared and any(_is_of(side, shared) for side in (left, right)):
         return False
     gap = min(_core(item)[0] for item in right) - max(_core(item)[1] for item in left)
     if gap < NARROWEST_GUTTER * em:
         return False
-    sides = [[item for item in side if not item.solid] for side in (left, right)]
     if not all(sides):
         return True
-    prose = any(len(side) >= FEWEST_PROSE and is_prose(side, em) for side in sides)
-    if not prose and min(map(len, sides)) < FEWEST_LINES:
+    of_prose = any(
+        one and len(side) >= FEWEST_PROSE for one, side in zip(prose, sides, strict=True)
+    )
+    if not of_prose and min(map(len, sides)) < FEWEST_LINES:
         return False
-    believed = any(_is_believed_text(side, shared) for side in sides)
-    return alignment(*sides) < (CERTAINLY_ALIGNED if believed else ALIGNED)
+    return alignment(*sides) < (CERTAINLY_ALIGNED if any(believed) else ALIGNED)
 
 
 def is_prose(items: Sequence[Item], em: float) -> bool:
@@ -369,6 +379,10 @@ def _is_believed_text(items: Sequence[Item], shared: set[int]) -> bool:
 def _is_of(items: Sequence[Item], regions: set[int]) -> bool:
     """Whether at least half of the items are in some of the regions."""
     return 2 * sum(item.region in regions for item in items) >= len(items)
+
+
+def _median_width(items: Sequence[Item]) -> float:
+    return median(item.width for item in items)
 
 
 def _regions(items: Sequence[Item]) -> set[int]:
