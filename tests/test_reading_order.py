@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from page_building import column, items, line, turned
+from page_building import EM, column, items, line, turned
 
 from mineru_daemon.engines.ppocr.lines import TextLine, slope
-from mineru_daemon.engines.ppocr.reading_order import Item, columns, rows
+from mineru_daemon.engines.ppocr.reading_order import (
+    Item,
+    are_columns,
+    columns,
+    rows,
+    upright,
+)
 
 
 def read(lines: Sequence[TextLine], *solid: Item) -> list[str]:
@@ -148,3 +154,19 @@ def test_lines_beside_something_tall_keep_rows_of_their_own() -> None:
 
 def test_an_empty_page_has_no_parts() -> None:
     assert columns([]) == []
+
+
+def test_a_price_list_is_read_in_rows_though_the_model_sees_two_texts() -> None:
+    goods = [
+        line(f"Goods number {number} of the garden, per kilogram", 50, 100 + 40 * number, 420)
+        for number in range(7)
+    ]
+    prices = [line(f"{number}.50", 700, 100 + 40 * number, 50) for number in range(7)]
+    sides = [
+        [Item(upright(one.corners, 0.0), (one,), "text", region) for one in side]
+        for region, side in enumerate((goods, prices))
+    ]
+    assert not are_columns(sides[0], sides[1], EM)
+    moved = [line(f"{number}.50", 700, 115 + 40 * number, 50) for number in range(7)]
+    notes = [Item(upright(one.corners, 0.0), (one,), "text", 1) for one in moved]
+    assert are_columns(sides[0], notes, EM)

@@ -169,15 +169,16 @@ def test_a_stamp_that_stands_sideways_at_the_edge_is_no_text_of_the_page() -> No
 
 
 def test_a_region_on_both_sides_of_a_gap_speaks_against_columns() -> None:
-    lines = [
-        line("2016-12-30 issued", 50, 900, 200), line("2017-11-01 in force", 700, 900, 200),
-        line("Office of Standards and of their Quality", 150, 960, 420),
-        line("Committee of Standards and their Use", 150, 990, 420), line("ed.", 620, 975, 40),
-    ]  # fmt: skip
+    lines = [line("2016-12-30 issued", 50, 900, 200), line("2017-11-01 in force", 700, 900, 200)]
+    lines += [
+        line(f"Committee {number} of Standards and their Use", 150, 960 + 30 * number, 420)
+        for number in range(5)
+    ]
+    lines.append(line("ed.", 620, 1035, 40))
     apart = [block.content or "" for block in blocks(lines)]
-    together = [block.content or "" for block in blocks(lines, region("text", 140, 950, 670, 1020))]
+    together = [block.content or "" for block in blocks(lines, region("text", 140, 950, 670, 1110))]
     assert apart[-1] == "ed."
-    assert together[0].endswith("2017-11-01 in force")
+    assert together[0] == "2016-12-30 issued 2017-11-01 in force"
 
 
 def test_a_header_below_other_text_is_text() -> None:

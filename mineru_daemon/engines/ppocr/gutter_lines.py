@@ -31,7 +31,7 @@ def split_at_gutter(line: TextLine, regions: Sequence[Region]) -> list[TextLine]
     touched = sorted(
         region.box
         for region in regions
-        if region.type == "text"
+        if region.type in ("text", "ref_text")
         and region.box[1] < middle < region.box[3]
         and boxes.common_width(box, region.box) > least
     )

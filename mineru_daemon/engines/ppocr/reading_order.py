@@ -76,6 +76,9 @@ BELIEVED_TEXT = 0.7
 RUNNING: frozenset[str] = frozenset({"text", "ref_text", "image_caption", "table_caption"})
 """Types of regions that hold running text."""
 
+ASIDE_EMS = 19.0
+"""Line heights that the text beside a side bar is wide, at least: about eight words."""
+
 ASIDE_WIDTH = 0.45
 ASIDE_AREA = 0.5
 """Width and text of a side bar over those of the text beside it, at most."""
@@ -298,7 +301,7 @@ def _is_aside(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
         median(item.width for item in left) < PROSE_EMS * em
         and _extent(left) <= ASIDE_WIDTH * _extent(right)
         and _area(left) <= ASIDE_AREA * _area(right)
-        and _wide(right) >= 2 * PROSE_EMS * em
+        and _wide(right) >= ASIDE_EMS * em
     )
 
 
@@ -349,7 +352,8 @@ def are_columns(left: Sequence[Item], right: Sequence[Item], em: float) -> bool:
     of_prose = any(
         one and len(side) >= FEWEST_PROSE for one, side in zip(prose, sides, strict=True)
     )
-    if not of_prose and min(map(len, sides)) < FEWEST_LINES:
+    fewest, most = sorted(map(len, sides))
+    if (fewest < FEWEST_LINES and not of_prose) or (fewest < FEWEST_PROSE and most < FEWEST_LINES):
         return False
     return alignment(*sides) < (CERTAINLY_ALIGNED if any(believed) else ALIGNED)
 
