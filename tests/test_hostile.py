@@ -19,6 +19,7 @@ import pytest
 from pdf_building import build_pdf, encryption
 from PIL import Image, ImageCms
 
+from mineru_daemon.bench import payloads
 from mineru_daemon.documents import Limits
 from mineru_daemon.documents.reader import Reader
 from mineru_daemon.errors import DocumentError, LimitError
@@ -109,6 +110,23 @@ def test_a_tiff_of_too_many_pixels_is_not_unpacked(
             content[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 30_000)
     with pytest.raises(LimitError, match=r"^bomb\.tif has 30,000 x 30,000 pixels"):
         drawn(reader, tmp_path / "bomb.tif", bytes(content))
+
+
+@pytest.mark.parametrize("tag", [256, 257])
+def test_a_frame_of_a_tiff_without_pixels_fails_alone(
+    reader: Reader, tmp_path: Path, tag: int
+) -> None:
+    frame = Image.new("L", (64, 64))
+    content = bytearray(saved(frame, "TIFF", save_all=True, append_images=[frame]))
+    entries = payloads.tiff_entries(bytes(content))
+    second = [entry for entry in entries if content[entry : entry + 2] == struct.pack("<H", tag)][1]
+    content[second + 8 : second + 12] = bytes(4)
+    path = tmp_path / "none.tif"
+    path.write_bytes(content)
+    with reader.open(path, LIMITS) as document:
+        assert document.page(0).render().size == (64, 64)
+        with pytest.raises(DocumentError, match=r"^page 2 of none\.tif cannot be decoded"):
+            document.page(1)
 
 
 def test_an_image_in_a_pdf_that_unpacks_to_a_gigabyte_stays_within_memory(

@@ -120,6 +120,8 @@ class ImagePage(Page):
             # Pillow turns TIFF by itself, and tells the size it will have then.
             by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
             width, height = image.size
+            if not (width and height):
+                raise ValueError("it has no pixels")
         self.rotation: Angle
         self.rotation, transpose = _UPRIGHT.get(orientation, (0, None))
         self._transpose = None if by_pillow else transpose
