@@ -98,7 +98,7 @@ def find(image: Pixels, lines: Sequence[TextLine]) -> list[DrawnTable]:
         return []
     scale = TYPE_SIZE / em
     printed = [_printed(line, turn, scale) for line in lines]
-    smaller, shrunk = _bounded(image)
+    smaller, shrunk = _bounded(np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8))
     found_rules = rules(smaller, turn, em * shrunk)
     drawing = Drawing(rulings=[_scaled(rule, scale / shrunk) for rule in found_rules])
     found = digital_tables.find(printed, drawing, width * scale, height * scale)
@@ -193,10 +193,9 @@ def clipped_table(regions: Sequence[Region], lines: Sequence[TextLine]) -> list[
     ]
 
 
-def rules(image: Pixels, turn: float, em: float) -> list[Ruling]:
-    """Level and plumb rules in pixels, on the page turned back by `turn` radians around its
-    corner; `em` is the size of its type in pixels."""
-    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+def rules(grey: Pixels, turn: float, em: float) -> list[Ruling]:
+    """Level and plumb rules in pixels of a grey page (H, W) that is turned back by `turn` radians
+    around its corner; `em` is the size of its type in pixels."""
     if abs(turn) >= LEANING:
         cosine, sine = math.cos(turn), math.sin(turn)
         matrix = np.array([[cosine, sine, 0], [-sine, cosine, 0]])
