@@ -57,9 +57,13 @@ class KeptFiles:
             self.ledger.close()
         self.ledger = None
 
-    def knows(self, file: Identity) -> bool:
-        """Whether a file was read, or is in work."""
-        return self.ledger is not None and (file in self._in_work or self.ledger.has(file))
+    def in_work(self, file: Identity) -> bool:
+        """Whether a copy of this file is in work."""
+        return file in self._in_work
+
+    def was_read(self, file: Identity) -> bool:
+        """Whether the ledger has this file."""
+        return self.ledger is not None and self.ledger.has(file)
 
     def take(self, job: Job, sha256: str) -> bool:
         """Whether this daemon is to read the content of a job's file. One that was touched

@@ -81,9 +81,12 @@ class Spool:
                 )
             self._jobs.mkdir(exist_ok=True)
             if self._settings.on_success == "keep":
-                self.kept.open(self._settings.spool / "ledger.sqlite3")
-                stack.callback(self.kept.close)
+                self._open_ledger(stack)
             self._lock = stack.pop_all()
+
+    def _open_ledger(self, until: contextlib.ExitStack) -> None:
+        self.kept.open(self._settings.spool / "ledger.sqlite3")
+        until.callback(self.kept.close)
 
     def _let_go(self) -> None:
         if self._lock is not None:
@@ -93,9 +96,12 @@ class Spool:
     def was_claimed(self, file: Identity) -> bool:
         """Whether a file that still lies in the inbox was read, or is being read, already.
 
-        Only with `on_success = keep`: otherwise what was claimed is gone from the inbox.
+        Only with `on_success = keep`: otherwise what was claimed is gone from the inbox. What
+        an earlier run with this setting left in work is not read again either.
         """
-        return self.kept.knows(file)
+        if self.kept.in_work(file):
+            return True
+        return self._settings.on_success == "keep" and self.kept.was_read(file)
 
     # --- claim ---------------------------------------------------------------
 
@@ -308,6 +314,9 @@ class Spool:
         self._check_spool()
         results = self._committer.publish(job)
         if job.on_success == "keep":
+            if self.kept.ledger is None and self._lock is not None:
+                # The setting was another one when the file was claimed.
+                self._open_ledger(self._lock)
             self.kept.finish(job)
         self._remove(job, consumed=True)
         return results

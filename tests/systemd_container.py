@@ -64,17 +64,8 @@ class Container:
             raise
         # Killed tests shut nothing down; systemd-nspawn does it on SIGTERM.
         words = ["setpriv", "--pdeathsig", "TERM"]
-        words += [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "sh",
-            "-e",
-            "-c",
-            _OUTSIDE,
-            "sh",
-        ]
+        words += ["unshare", "--mount", "--propagation", "private"]
+        words += ["sh", "-e", "-c", _OUTSIDE, "sh"]
         words += [*map(str, self._groups), "--", f"--directory={root}", "--volatile=overlay"]
         words += [f"--machine={self._name}", "--register=no", "--keep-unit", "--private-network"]
         words += ["--quiet", "--console=pipe", "--link-journal=no", "--capability=all"]

@@ -21,6 +21,22 @@ def test_a_claim_can_carry_the_reason_to_set_the_file_aside(settings, spool):
     assert spool.recover()[0].reason == {"code": "empty", "message": "It is empty."}
 
 
+def test_a_kept_file_in_work_is_finished_after_the_setting_has_changed(make_settings):
+    settings = make_settings(on_success="keep")
+    path = deliver(settings)
+    with Spool.opened(settings) as spool:
+        claim(spool, path)
+    with Spool.opened(make_settings(on_success="move")) as spool:
+        (job,) = spool.recover()
+        assert spool.was_claimed(known(path)), "or it would be moved, and read twice"
+        spool.commit(job, "success", outputs(), digest(path))
+        assert not spool.was_claimed(known(path)), "as all that was read while it was kept"
+    assert names(settings.outbox) == ["scan.pdf.json", "scan.pdf.md"]
+    assert names(settings.spool / "jobs") == []
+    with Spool.opened(settings) as spool:
+        assert spool.was_claimed(known(path))
+
+
 def test_open_jobs_are_recovered_oldest_first(settings, spool):
     ids = [claim(spool, deliver(settings, name)).id for name in ("c", "a", "b")]
     assert [job.id for job in spool.recover()] == ids
