@@ -11,10 +11,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mineru_daemon import cpu, weights
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr import orientation
+from mineru_daemon.engines.ppocr import orientation, skew
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
+from mineru_daemon.engines.ppocr.line_reader import Found
 from mineru_daemon.engines.ppocr.orientation import Orientation, Turn
-from mineru_daemon.results import Angle
+from mineru_daemon.results import Angle, Block, Line
 
 TURNS: list[Angle] = [0, 90, 180, 270]
 
@@ -120,22 +121,44 @@ def sloping(degrees: float, lines: int = 10) -> Quads:
 
 @pytest.mark.parametrize("degrees", [-4.0, -1.0, 0.0, 1.5, 8.0])
 def test_skew_is_the_slope_of_the_lines(degrees: float) -> None:
-    assert math.degrees(orientation.skew(sloping(degrees))) == pytest.approx(degrees, abs=0.05)
+    assert math.degrees(skew.measured(sloping(degrees))) == pytest.approx(degrees, abs=0.05)
 
 
 def test_a_page_whose_lines_disagree_has_no_skew() -> None:
-    assert orientation.skew(np.concatenate([sloping(6.0, 5), sloping(-6.0, 5)])) == 0
-    assert orientation.skew(np.zeros((0, 4, 2), np.float32)) == 0
-    assert orientation.skew(sloping(2.0, 1)) == 0
+    assert skew.measured(np.concatenate([sloping(6.0, 5), sloping(-6.0, 5)])) == 0
+    assert skew.measured(np.zeros((0, 4, 2), np.float32)) == 0
+    assert skew.measured(sloping(2.0, 1)) == 0
 
 
 def test_text_set_at_an_angle_is_no_skew() -> None:
-    assert orientation.skew(sloping(30.0)) == 0
+    assert skew.measured(sloping(30.0)) == 0
 
 
 def test_only_skew_that_can_be_seen_is_worth_a_turn() -> None:
-    assert not orientation.needs_deskew(math.radians(0.1))
-    assert orientation.needs_deskew(math.radians(-2))
+    page = np.full((1100, 800, 3), 255, np.uint8)
+    assert skew.corrected(Found(page, sloping(0.5)))[1] == 0
+    turned, angle = skew.corrected(Found(page, sloping(-2.0)))
+    assert math.degrees(angle) == pytest.approx(-2, abs=0.05)
+    assert skew.measured(turned.quads) == pytest.approx(0, abs=0.002)
+
+
+def test_blocks_stand_where_they_are_on_the_page_as_it_came() -> None:
+    quads = sloping(3.0)
+    straight = skew.straightened(quads, math.radians(3), 800, 1100)[0] / [800, 1100]
+    polygon = [(float(x), float(y)) for x, y in straight]
+    block = Block(
+        type="text",
+        bbox=(0.1, 0.1, 0.2, 0.2),
+        content="a",
+        lines=[Line(text="a", polygon=polygon, score=1.0)],
+    )
+    back = skew.put_back(block, math.radians(3), 800, 1100)
+    assert np.array(back.lines[0].polygon) == pytest.approx(quads[0] / [800, 1100], abs=0.001)
+    assert back.bbox[0] == pytest.approx(min(x for x, _ in back.lines[0].polygon))
+    picture = Block(type="image", bbox=(0.2, 0.2, 0.4, 0.4), content=None)
+    left, top, right, bottom = skew.put_back(picture, math.radians(3), 800, 1100).bbox
+    assert right - left > 0.2 and bottom - top > 0.2
+    assert skew.put_back(block, 0.0, 800, 1100) == block
 
 
 def test_a_deskewed_page_is_straight_and_its_corners_follow() -> None:
@@ -143,12 +166,12 @@ def test_a_deskewed_page_is_straight_and_its_corners_follow() -> None:
     skewed = np.asarray(
         cv2.warpAffine(LETTER, matrix, (800, 1100), borderValue=(255,) * 3), np.uint8
     )
-    straight = orientation.deskewed(skewed, math.radians(3))
+    straight = skew.deskewed(skewed, math.radians(3))
     inner = (slice(200, 900), slice(150, 650))
     difference = np.abs(straight[inner].astype(int) - LETTER[inner]).mean()
     assert difference < np.abs(skewed[inner].astype(int) - LETTER[inner]).mean() / 3
-    moved = orientation.straightened(sloping(3.0), math.radians(3), 800, 1100)
-    assert orientation.skew(moved) == pytest.approx(0, abs=0.002)
+    moved = skew.straightened(sloping(3.0), math.radians(3), 800, 1100)
+    assert skew.measured(moved) == pytest.approx(0, abs=0.002)
 
 
 def test_a_strip_is_looked_at_in_little_memory() -> None:

@@ -29,6 +29,7 @@ from mineru_daemon.engines.ppocr import (
     orientation,
     recognition,
     region_lines,
+    skew,
     structure,
 )
 from mineru_daemon.engines.ppocr.boxes import Box
@@ -168,6 +169,8 @@ class PPOCREngine:
             with timed(timings, "preprocess"):
                 image = enlarged(image, ENLARGEMENT)
         found, angle = self._upright(image, progress, timings)
+        with timed(timings, "preprocess"):
+            found, leaning = skew.corrected(found)
         lines = self._lines.read(found, progress, timings)
         with timed(timings, "inference.recognition"):
             lines = drop_caps.completed(
@@ -205,6 +208,7 @@ class PPOCREngine:
                 else block
                 for block in blocks
             ]
+        blocks = [skew.put_back(block, leaning, width, height) for block in blocks]
         width, height = rendering.size if angle % 180 == 0 else rendering.size[::-1]
         return PageReading(
             blocks=blocks,

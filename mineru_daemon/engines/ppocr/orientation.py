@@ -1,24 +1,23 @@
-"""Setting a page upright: quarter turns found by a model, small skew by line slopes.
+"""Setting a page upright: quarter turns, found by a model.
 
 The model is a classifier of text images (PP-LCNet, "PP-LCNet: A Lightweight CPU
 Convolutional Neural Network", Cui et al. 2021, as trained by PaddleClas' PULC). Which
 lines are on the page is told by `detection`, what they say by `recognition`; the engine
-decides when to ask. Everything here works on images and on line corners alone.
+decides when to ask. Small skew is the business of `skew`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from mineru_daemon.engines.onnx import Session
-from mineru_daemon.engines.ppocr.detection import Pixels, Quads
+from mineru_daemon.engines.ppocr.detection import Pixels
 from mineru_daemon.engines.ppocr.imagenet import DEVIATION, MEAN
 from mineru_daemon.results import Angle
 
@@ -49,13 +48,6 @@ short enough to be read in some milliseconds."""
 CLEAR_LEAN = 0.12
 """Difference of mean recognition scores from which on `lean` tells up from down. Lines of
 Latin and CJK text differ by 0.25 to 0.6, lines of Arabic by 0.03."""
-
-SMALLEST_SKEW = math.radians(0.3)
-"""Radians below which a page counts as straight: less than half a line's height over a
-line of a hundred characters, which rows that follow the slope forgive."""
-
-LARGEST_SKEW = math.radians(15)
-"""Radians above which slopes are no skew but text that is set at an angle."""
 
 QUARTERS: dict[Angle, int] = {
     90: cv2.ROTATE_90_CLOCKWISE,
@@ -154,58 +146,6 @@ def upright_after(turn: Turn, leaning: float | None) -> Angle:
     if leaning <= -CLEAR_LEAN:
         return 270 if turn.angle == 90 else 90
     return turn.angle
-
-
-def skew(quads: Quads) -> float:
-    """Angle in radians, clockwise, by which the page's lines slope; 0 if it cannot be told.
-
-    `quads` (n, 4, 2) are corners of lines in pixels from their top left. The longer
-    lines decide, as their angles are the most exact; 0 too when they disagree (a page
-    bent or photographed at an angle is not set right by a rotation).
-    """
-    if len(quads) == 0:
-        return 0.0
-    along = (quads[:, 1] - quads[:, 0] + quads[:, 2] - quads[:, 3]) / 2
-    across = (quads[:, 3] - quads[:, 0] + quads[:, 2] - quads[:, 1]) / 2
-    length = np.hypot(along[:, 0], along[:, 1])
-    long = np.flatnonzero(length >= 5 * np.hypot(across[:, 0], across[:, 1]))
-    if len(long) < 3:
-        return 0.0
-    longest = long[length[long] >= np.percentile(length[long], 90) / 2]
-    angles = np.arctan2(along[longest, 1], along[longest, 0])
-    middle = float(np.median(angles))
-    spread = median(abs(float(angle) - middle) for angle in angles)
-    if abs(middle) > LARGEST_SKEW or spread > max(SMALLEST_SKEW, abs(middle) / 2):
-        return 0.0
-    return middle
-
-
-def needs_deskew(angle: float) -> bool:
-    """Whether a page with this skew (radians) gains from `deskewed`."""
-    return SMALLEST_SKEW <= abs(angle) <= LARGEST_SKEW
-
-
-def deskewed(image: Pixels, angle: float) -> Pixels:
-    """The RGB page (H, W, 3) turned back by its skew (radians, clockwise), same size.
-
-    Corners that come in are filled with the page's own edge; what leaves the page is
-    its margin, since the turn is about the middle.
-    """
-    height, width = image.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), math.degrees(angle), 1.0)
-    straight = cv2.warpAffine(
-        image, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(straight, np.uint8)
-
-
-def straightened(quads: Quads, angle: float, width: int, height: int) -> Quads:
-    """Corners (n, 4, 2) in pixels where `deskewed` puts them on a page of that size.
-
-    Not clipped: a corner may lie a little outside of the page.
-    """
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), math.degrees(angle), 1.0)
-    return np.asarray(quads @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
 
 def _shrunk(image: Pixels) -> Pixels:
