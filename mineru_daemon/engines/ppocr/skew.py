@@ -20,8 +20,8 @@ from mineru_daemon.engines.ppocr.region_lines import SOLID
 from mineru_daemon.results import Block
 
 SMALLEST = math.radians(1.0)
-"""Radians from which on a page is turned: of ten scans the four above it gained .007 to -.001,
-and those below it lost as much as they gained."""
+"""Radians from which on a page is turned. Seven scans beyond it gained .000 to .028 of NED but
+for one that lost .001; of five below it one lost .010 and none gained more than .001."""
 
 LARGEST = math.radians(15)
 """Radians above which slopes are no skew but text that is set at an angle."""
