@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, get_args
 
 from mineru_daemon import __version__, configuration, cpu, log
 from mineru_daemon.configuration import Loaded, toml_value
-from mineru_daemon.errors import EX_SOFTWARE, MineruError
+from mineru_daemon.errors import EX_IOERR, EX_SOFTWARE, MineruError
 from mineru_daemon.printable import printable
 from mineru_daemon.settings import Settings
 
@@ -29,14 +30,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(options.command(options))
     except MineruError as error:
-        for sentence in str(error).splitlines():
-            print(f"{log.mark('error')}mineru-daemon: {printable(sentence)}", file=sys.stderr)
+        _say(str(error))
         return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         return EX_SOFTWARE
+    except OSError as error:
+        what = "The output" if error.filename is None else os.fsdecode(error.filename)
+        _say(
+            f"{what} cannot be used: {error.strerror}; see to its folder, its rights and the room "
+            "on its disk, or name another place."
+        )
+        return EX_IOERR
     except KeyboardInterrupt:
         return 130
+
+
+def _say(sentences: str) -> None:
+    for sentence in sentences.splitlines():
+        print(f"{log.mark('error')}mineru-daemon: {printable(sentence)}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ import pytest
 
 from mineru_daemon import __version__, results
 from mineru_daemon.cli import main
+from mineru_daemon.errors import EX_IOERR
 from mineru_daemon.samples import paths
 
 PDF, PNG = paths()
@@ -137,6 +138,33 @@ def test_parse_of_a_missing_file_is_one_sentence(tmp_path):
     assert done.returncode == 1
     assert "none.pdf" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["parse", PNG, "--output-dir"], ["demo"], ["bench", "checkpoint"]],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, arguments):
+    (tmp_path / "file").touch()
+    done = call(*arguments, tmp_path / "file" / "out", XDG_CONFIG_HOME=str(tmp_path))
+    assert done.returncode == EX_IOERR
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"mineru-daemon: {tmp_path / 'file'}/")
+    assert "cannot be used: Not a directory; see to its folder" in sentence
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "mineru_daemon", "schema"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == EX_IOERR
+    (sentence,) = done.stderr.splitlines()
+    assert "The output cannot be used: No space left on device" in sentence
 
 
 def test_parse_of_nothing_is_said_to_be_so(tmp_path):
