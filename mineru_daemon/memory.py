@@ -1,4 +1,4 @@
-"""Memory of this process: how much it is, and giving back what is not used any more."""
+"""Memory of a process: how much it is, and giving back what is not used any more."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ def give_back() -> None:
         trim(0)
 
 
-def resident_mib() -> float:
-    """Resident memory, MiB; the second field of proc_pid_statm(5)."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident_mib(process: int | None = None) -> float:
+    """Resident memory of this process or of another, MiB; the second field of proc_pid_statm(5).
+
+    Raises OSError when there is no such process.
+    """
+    pages = int(Path(f"/proc/{process or 'self'}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,7 +1,7 @@
 """Is this file finished being written? A pure state machine over what was seen.
 
 Knows paths, identities and the time of a monotonic clock; nothing of disks, events or
-content. `inbox` feeds it and asks what is due.
+content. `lookout` feeds it, `inbox` asks what is due.
 """
 
 from __future__ import annotations

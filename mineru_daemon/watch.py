@@ -1,10 +1,10 @@
 """Hints that something in the inbox changed, by watchdog's observer.
 
-Hints may come late, twice or never; `inbox` treats them so. This module's care is that
+Hints may come late, twice or never; `lookout` treats them so. This module's care is that
 they do not stay away for ever: an observer whose folder was replaced or mounted over
 says nothing and looks alive, so the folder's identity is compared at every `ensure`.
 
-Where the kernel knows of no changes there are no hints, and `inbox` lists the folder more
+Where the kernel knows of no changes there are no hints, and `lookout` lists the folder more
 often. watchdog's PollingObserver would do the same, but it holds every file's state in
 memory, follows links out of the folder, and descends without an end.
 """

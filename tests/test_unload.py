@@ -3,18 +3,11 @@
 from __future__ import annotations
 
 import signal
-from pathlib import Path
 
+from mineru_daemon.memory import resident_mib
 from mineru_daemon.samples import paths
 
 PDF, PNG = paths()
-
-
-def resident_mib(daemon):
-    for line in Path(f"/proc/{daemon.process.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    raise AssertionError("the daemon is gone")
 
 
 def test_the_memory_of_an_idle_engine_goes_back_to_the_system_and_the_next_file_is_read(start):
@@ -22,17 +15,17 @@ def test_the_memory_of_an_idle_engine_goes_back_to_the_system_and_the_next_file_
     assert daemon.events("engine-ready"), "it is loaded at the start, however lazy it is later"
     daemon.until(lambda: daemon.events("engine-unloaded"))
     (gone,) = daemon.events("engine-unloaded")
-    assert resident_mib(daemon) < 0.6 * gone["before_mib"]
+    assert resident_mib(daemon.process.pid) < 0.6 * gone["before_mib"]
     daemon.until(lambda: "engine unloaded" in daemon.told[-1])
     daemon.drop(PNG)
     assert daemon.result(PNG.name)["status"] == "success"
     assert len(daemon.events("engine-loaded")) == 1
     daemon.until(lambda: len(daemon.events("engine-unloaded")) == 2)
-    before = resident_mib(daemon)
+    before = resident_mib(daemon.process.pid)
     daemon.drop(PDF)
     assert len(daemon.result(PDF.name)["pages"]) == 2
     daemon.until(lambda: len(daemon.events("engine-unloaded")) == 3)
-    assert resident_mib(daemon) < before + 20, "nothing of it stays"
+    assert resident_mib(daemon.process.pid) < before + 20, "nothing of it stays"
     assert daemon.stop() == 0
 
 

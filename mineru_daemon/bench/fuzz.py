@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mineru_daemon import memory
 from mineru_daemon.bench import mutations, originals
 from mineru_daemon.bench.process import Served
 from mineru_daemon.results import Result
@@ -46,8 +47,6 @@ PATIENCE_SECONDS = 300.0
 
 SENTENCE = re.compile(r"[^\n]{10,400}\.")
 """What is said of a file: one line, with an end."""
-
-_MIB = 1024 * 1024
 
 
 @dataclass
@@ -200,8 +199,6 @@ def _look(served: Served, findings: Findings) -> None:
 
 def _resident_mib(pid: int) -> float:
     try:
-        status = Path(f"/proc/{pid}/status").read_text()
+        return memory.resident_mib(pid)
     except OSError:
         return 0.0
-    found = re.search(r"VmRSS:\s+(\d+)", status)
-    return int(found[1]) * 1024 / _MIB if found else 0.0

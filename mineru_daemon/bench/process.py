@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mineru_daemon import budget
+from mineru_daemon import budget, memory
 from mineru_daemon.errors import MineruError
 from mineru_daemon.parent import die_with_parent
 from mineru_daemon.settings import ENV_PREFIX, FOLDER_NAMES
@@ -143,11 +143,8 @@ class Served:
         return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
-        """VmRSS in MiB."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-        return 0.0
+        """Of the daemon without its child, in MiB."""
+        return memory.resident_mib(self.pid)
 
 
 def files_of(folder: Path) -> list[Path]:

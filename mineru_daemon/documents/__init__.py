@@ -3,7 +3,7 @@
 `sniff` tells the kind of a file, `check_complete` whether all of it has arrived, and
 `open_document` gives its pages, a `reader.Reader` does the same in a process that can be
 ended. What is on a page is read by `engines`; where files lie
-and when they are looked at is decided by `inbox`, `spool` and `worker`.
+and when they are looked at is decided by `inbox`, `check` and `worker`.
 """
 
 from __future__ import annotations
