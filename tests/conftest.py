@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 from daemon_process import Running
+from inbox_desk import Desk
 from mineru_building import build_folder
 from PIL import Image, ImageDraw, ImageFont
 from tiny_mineru import CHECKPOINT
@@ -51,6 +53,24 @@ def spool(settings: Settings) -> Iterator[Spool]:
     """The spool of these settings, open."""
     with Spool.opened(settings) as opened:
         yield opened
+
+
+@pytest.fixture
+def desk(make_settings: Callable[..., Settings]) -> Iterator[Callable[..., Desk]]:
+    """Make inboxes with an open spool; keywords change their settings."""
+    opened: list[tuple[Desk, AbstractContextManager[Spool]]] = []
+
+    def make(room: int = 1000, **changes: Any) -> Desk:
+        settings = make_settings(**{"watch": "poll", "poll_seconds": 3600, **changes})
+        context = Spool.opened(settings)
+        one = Desk(settings, context.__enter__(), room)
+        opened.append((one, context))
+        return one
+
+    yield make
+    for one, context in opened:
+        one.inbox._lookout.stop()
+        context.__exit__(None, None, None)
 
 
 @pytest.fixture
