@@ -40,6 +40,10 @@ def test_numbered_headings_stand_below_the_title_of_the_document() -> None:
     assert levels([("The whole", 50), ("1 First", 25), ("1.1 Inside", 25)]) == [1, 2, 3]
 
 
+def test_a_numbered_heading_is_no_title_of_the_document() -> None:
+    assert levels([("1 Aim", 24.0), ("1.1 Scope", 16.0)]) == [1, 2]
+
+
 def test_chinese_sections_stand_below_chapters() -> None:
     assert levels([("第一章 总则", 25), ("第一节 目的", 25)]) == [1, 2]
 

@@ -103,6 +103,23 @@ def test_a_page_shown_turned_has_its_lines_where_they_are_seen(read, turn):
     assert y0 < {90: 100, 180: 350, 270: 100}[turn] < y1
 
 
+def test_text_from_right_to_left_comes_in_the_order_it_is_read(read):
+    # Codes A to Z are Hebrew; files have such text as it is seen, its last letter first.
+    names = (
+        b"/CIDInit /ProcSet findresource begin 12 dict begin begincmap /CMapType 2 def "
+        b"1 begincodespacerange <00> <ff> endcodespacerange 1 beginbfrange <41> <5a> <05D0> "
+        b"endbfrange 1 beginbfchar <20> <0020> endbfchar endcmap end end"
+    )
+    more = (
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(names), names),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /ToUnicode 6 0 R >>",
+    )
+    page = LETTER + b" /Resources << /Font << /F1 3 0 R /F2 7 0 R >> >>"
+    content = shown("MLWE MWLS", 300, 300, font="F2") + shown("and Latin", 40, 300)
+    hebrew = "\u05e2\u05db\u05e6\u05dc \u05d4\u05e6\u05db\u05dc"
+    assert texts(read(content, page, more=more)) == ["and Latin", hebrew]
+
+
 def test_text_that_runs_up_the_page_says_so(read):
     (line,) = read(b"BT /F1 12 Tf 0 1 -1 0 100 50 Tm (sideways text) Tj ET").lines
     assert line.text == "sideways text"

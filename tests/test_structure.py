@@ -151,6 +151,12 @@ def test_headers_and_page_numbers_at_the_edge_are_marked_and_kept() -> None:
     assert [block.type for block in found] == ["header", "text", "page_number"]
 
 
+def test_a_paragraph_is_no_heading_whatever_the_model_says() -> None:
+    lines = column("a", 50, 300, 4, 300)
+    (block,) = blocks(lines, region("title", 40, 290, 360, 420))
+    assert block.type == "text"
+
+
 def test_the_first_line_of_a_column_is_no_header_whatever_the_model_says() -> None:
     lines = [*column("a", 50, 40, 6), *column("b", 500, 40, 6)]
     found = blocks(lines, region("header", 45, 38, 455, 62))

@@ -27,13 +27,16 @@ SAME_SIZE = 1.12
 LONGEST = 200
 """Characters of a heading at most."""
 
+MOST_LINES = 3
+"""Lines of a heading at most."""
+
 DEEPEST = 6
 """Markdown has six levels."""
 
 
 def is_heading(text: str, size: float, body: float, lines: int) -> bool:
     """Whether a paragraph is a heading by its type size alone (pixels or points)."""
-    if not 2 <= len(text) <= LONGEST or lines > 3 or not any(map(str.isalpha, text)):
+    if not 2 <= len(text) <= LONGEST or lines > MOST_LINES or not any(map(str.isalpha, text)):
         return False
     return size >= LARGER * body and text[-1] not in ",;:-"
 
@@ -47,14 +50,15 @@ def levels(headings: Sequence[tuple[str, float]]) -> list[int]:
     for size in sorted((size for _, size in headings), reverse=True):
         if not classes or classes[-1] > size * SAME_SIZE:
             classes.append(size)
-    return [_level(text, size, classes) for text, size in headings]
+    title = max((size for text, size in headings if not NUMBERING.match(text)), default=0.0)
+    return [_level(text, size, classes, title) for text, size in headings]
 
 
-def _level(text: str, size: float, classes: Sequence[float]) -> int:
+def _level(text: str, size: float, classes: Sequence[float], title: float) -> int:
     number = NUMBERING.match(text)
     if number:
         # Below the document's title, if there is one in larger type.
-        return min(DEEPEST, number[1].count(".") + 1 + (classes[0] > size * SAME_SIZE))
+        return min(DEEPEST, number[1].count(".") + 1 + (title > size * SAME_SIZE))
     if CJK_CHAPTER.match(text):
         return 1
     if CJK_SECTION.match(text):

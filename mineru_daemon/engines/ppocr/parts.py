@@ -110,7 +110,8 @@ def _type(part: Part, body: float, width: float) -> BlockType:
         return part.type
     if _is_aside(part, width):
         return "aside_text"
-    if part.type == "title" and len(part.text) <= headings.LONGEST:
+    short = len(part.text) <= headings.LONGEST and len(part.rows) <= headings.MOST_LINES
+    if part.type == "title" and short:
         return "title"
     cells = max(len(row) for row in part.rows)
     if cells == 1 and headings.is_heading(part.text, part.size, body, len(part.rows)):
