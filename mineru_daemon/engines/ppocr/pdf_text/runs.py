@@ -137,7 +137,7 @@ def without_doubles(runs: list[Run]) -> list[Run]:
 
 
 def side_by_side(runs: list[Run]) -> list[list[Run]]:
-    """Runs that stand side by side on one line, each group from left to right."""
+    """Runs that stand side by side on one line, each group in the direction of its script."""
     rows: list[list[Run]] = []
     # Rows that may still grow, with the run of each that stands for its height.
     open_rows: list[tuple[Run, list[Run]]] = []
@@ -168,6 +168,9 @@ def side_by_side(runs: list[Run]) -> list[list[Run]]:
             else:
                 group = [run]
                 groups.append(group)
+    for group in groups:
+        if all(is_right_to_left(run.glyphs[0].text) for run in group):
+            group.reverse()
     order = {id(run): number for number, run in enumerate(runs)}
     groups.sort(key=lambda group: min(order[id(run)] for run in group))
     return groups
