@@ -11,7 +11,7 @@ import pytest
 from pdf_building import build_pdf, encryption
 from PIL import Image, ImageDraw, features
 
-from mineru_daemon.documents import Limits, check_complete, tiff
+from mineru_daemon.documents import Limits, check_complete, may_be_continued, tiff
 from mineru_daemon.errors import EmptyError, IncompleteError
 
 LIMITS = Limits()
@@ -295,3 +295,14 @@ def test_a_file_of_endless_pieces_is_not_walked_to_its_end(
     check(tmp_path, start + piece * 3500)
     with pytest.raises(IncompleteError):
         check(tmp_path, start + piece * 2500)
+
+
+@pytest.mark.parametrize("filling", [0, 900, 70_000])
+@pytest.mark.parametrize("font", [True, False])
+def test_a_pdf_that_shows_no_font_anywhere_may_be_continued(
+    tmp_path: Path, font: bool, filling: int
+) -> None:
+    path = tmp_path / "page.pdf"
+    told = b"<< /Type /Font >>" if font else b"<< /Type /XObject >>"
+    path.write_bytes(b"%PDF-1.4\n%" + b"x" * filling + b"\n1 0 obj\n" + told + b"\nendobj\n%%EOF\n")
+    assert may_be_continued(path) != font

@@ -97,6 +97,7 @@ def may_be_continued(path: Path) -> bool:
         kind = sniff(stream.read(HEAD_BYTES))
         if kind != "application/pdf":
             return kind == "image/tiff"
+        stream.seek(0)
         seen = b""
         while chunk := stream.read(_CHUNK):
             if _FONT in (seen + chunk):

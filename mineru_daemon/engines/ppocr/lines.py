@@ -13,9 +13,9 @@ from mineru_daemon.engines.ppocr.scripts import is_wide
 from mineru_daemon.results import Confidence
 
 LOW_SCORE = 0.9
-"""Mean score of a word's characters below which it is marked as unsure. Of 11,000 words of
-scans, receipts and screenshots 1.1 % lay below, and a third of these were wrong; of receipts
-alone 3.1 %, half of them wrong, which was a third of all wrong words."""
+"""Mean score of a word's characters below which it is marked as unsure. Of 6,200 words of
+scans, receipts and screenshots 2.2 % lay below, and seven in ten of these were wrong; of receipts
+alone 6 %, as often wrong, which was nearly half of all wrong words."""
 
 
 @dataclass(frozen=True)
