@@ -156,7 +156,8 @@ def _fetch_and_make(options: argparse.Namespace, name: str, out: Path) -> int:
 
 
 def _make(options: argparse.Namespace, path: Path, name: str | None, out: Path) -> int:
-    cpu.limit_libraries(cpu.granted_threads())
+    # Products are shared among threads by rows; those of a library would wait actively meanwhile.
+    cpu.limit_libraries(cpu.plan_threads(1))
     try:
         with _stoppable():
             manifest = _exported(path, name, out, options)

@@ -26,7 +26,7 @@ from mineru_daemon.engines.mineru.export import (
     smoothing,
     steps,
 )
-from mineru_daemon.engines.mineru.export.calibrate import Calibration
+from mineru_daemon.engines.mineru.export.calibrate import LOOKS, Calibration
 from mineru_daemon.engines.mineru.export.graph import ALIGNMENT, Graph, MemoryWeights, WeightFile
 from mineru_daemon.engines.onnx import Session
 
@@ -448,12 +448,12 @@ def test_outliers_in_every_input_cost_int8_next_to_nothing(
 def test_calibration_sees_every_linear_layer(small: Path) -> None:
     with checkpoint.opened(small) as source:
         calibration = Calibration(source, PLAN)
-        encoder = [set(peaks) for _, peaks in calibration.vision_layers()]
-        decoder = [set(peaks) for _, peaks in calibration.decoder_layers()]
+        encoder = [set(inputs) for _, inputs in calibration.vision_layers()]
+        decoder = [set(inputs) for _, inputs in calibration.decoder_layers()]
         _, head = calibration.head()
     assert encoder == [{"qkv", "proj", "fc1", "fc2"}] * 2 + [{"fc1", "fc2"}]
     assert decoder == [{"qkv", "o", "gate_up", "down"}] * 2
     assert set(head) == {"lm"}
     assert [sample.logits.shape for sample in calibration.samples] == [
         (SMALL_WITH_TEXT.vocabulary,)
-    ] * 2
+    ] * len(LOOKS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from checkpoint_building import SMALL_WITH_TEXT
 from mineru_building import build_folder
@@ -12,6 +13,8 @@ from mineru_building import build_folder
 from mineru_daemon import cpu
 from mineru_daemon.bench import random_checkpoint
 from mineru_daemon.engines.mineru import decoder, kernels, loading
+from mineru_daemon.engines.mineru.export import linear
+from mineru_daemon.engines.mineru.export.graph import Graph, MemoryWeights
 from mineru_daemon.engines.mineru.folder import Graphs
 from mineru_daemon.engines.onnx import Session
 
@@ -36,6 +39,32 @@ def test_blocks_are_tried_where_the_cpu_has_int8_dot_products(
 ) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset(flags))
     assert kernels.candidates(BOTH) == expected
+
+
+@pytest.mark.parametrize(("flags", "levels"), [({"avx2", "fma"}, 95), ({"avx512_vnni"}, 127)])
+def test_activations_have_as_many_levels_as_the_cpu_adds_without_saturation(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], levels: int
+) -> None:
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset(flags))
+    numbers = np.random.default_rng(3)
+    # Its largest weight stands beside a zero: no two neighbours saturate on any CPU.
+    weight = numbers.uniform(-0.3, 0.3, (24, 64)).astype(np.float32)
+    weight[:, 0], weight[:, 1] = 1, 0
+    x = numbers.standard_normal((5, 64), np.float32)
+    weights = MemoryWeights()
+    graph = Graph(weights)
+    graph.input("x", ["S", 64])
+    graph.output("y", linear.int8(graph, "x", "layer", weight, None), None)
+    session = Session(
+        graph.model(),
+        cpu.plan_threads(1),
+        weights=weights.arrays,
+        constants=kernels.constants(),
+    )
+    step = np.abs(x).max(axis=1, keepdims=True) / levels
+    rows = linear.to_rows(weight)
+    expected = (np.rint(x / step) * step) @ (rows.levels * rows.scales[:, None]).T
+    np.testing.assert_allclose(session.run({"x": x})[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_flags_are_read_from_what_the_kernel_says(tmp_path: Path) -> None:
@@ -76,6 +105,8 @@ def test_only_int4_saves_the_memory_of_packed_prompts(
 ) -> None:
     random_checkpoint.write(tmp_path / "checkpoint", shapes=SMALL_WITH_TEXT)
     folder = build_folder(tmp_path / "checkpoint", tmp_path / "model", precision)
+    # Where there are int8 dot products, a second graph of int8 is opened too.
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx2"}))
     opened: dict[str, bool] = {}
 
     class Seen(Session):

@@ -56,9 +56,11 @@ class Session:
         as_written: bool = False,
         packing: bool = True,
         weights: Mapping[str, Array] | None = None,
+        constants: Mapping[str, Array] | None = None,
     ) -> None:
         """Load `model`, a file or the content of one; `weights` stand in for files that a
-        content names, and are not copied where the model's kernels can use them as they are.
+        content names, and are not copied where the model's kernels can use them as they are;
+        `constants` for small ones that stand in the model itself, if it has them.
 
         Its pool has `plan.intra` threads, the caller's among them.
 
@@ -90,6 +92,10 @@ class Session:
         if weights:
             given = [on_cpu(array) for array in weights.values()]
             options.add_external_initializers(list(weights), given)
+        # They must live as long as the session.
+        self._constants = {name: on_cpu(array) for name, array in (constants or {}).items()}
+        for name, value in self._constants.items():
+            options.add_initializer(name, value)
         self._name = model.name if isinstance(model, Path) else "in memory"
         self._fresh_options = functools.partial(_run_options, runtime, shrinking)
         self._run_options = self._fresh_options()

@@ -1,6 +1,8 @@
 """Teaches the tiny checkpoint its pages: `cd tests && python -m tiny_mineru.train FOLDER`.
 
-Same seed, same steps: about half an hour on two cores of 2024, with torch and transformers.
+Same seed, same steps: about half an hour on two cores of 2024, with torch and transformers. The
+checkpoint that lies beside it was made by several runs of these courses while their numbers were
+still being changed, so that a new run gives another one, which misreads other blocks.
 The targets are the true blocks of `pages`, the crops are cut by the official client's own code
 from the true boxes; boxes, light, grain and scale are varied a little, and the weights are
 shaken by as much as rounding to four bits would, so that what is read here is also read

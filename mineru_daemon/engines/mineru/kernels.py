@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 from time import perf_counter
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import structlog
 
 from mineru_daemon import cpu
@@ -23,6 +26,14 @@ from mineru_daemon.engines.onnx import Session
 
 INT8_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 """Flags of CPUs that multiply and add int8 in one instruction; the last two are ARM's."""
+
+SHARE, ZERO = "activation.share", "activation.zero"
+"""Names of the constants that say how many levels quantised activations have on each side of zero:
+what one level is of the largest number, float32, and what stands for zero, uint8."""
+
+LEVELS = 127
+"""Of activations where products are added in 32 bits at once; elsewhere fewer, as written in the
+graphs, lest sums in 16 bits saturate (see `export.linear`)."""
 
 TOKENS = 128
 """In the cache while it is measured: those of a short prompt."""
@@ -47,6 +58,13 @@ def candidates(graphs: Graphs) -> list[str]:
     if graphs.decode_blocks is None or not INT8_DOT & cpu.flags():
         return [graphs.decode]
     return [graphs.decode, graphs.decode_blocks]
+
+
+def constants() -> dict[str, npt.NDArray[Any]]:
+    """What is to stand in for constants of the graphs on this CPU."""
+    if not INT8_DOT & cpu.flags():
+        return {}
+    return {SHARE: np.array(1 / LEVELS, np.float32), ZERO: np.array(LEVELS + 1, np.uint8)}
 
 
 def fastest(

@@ -67,6 +67,7 @@ def load(
             shrinking=graph not in ways,
             packing=graph != graphs.prefill or not saving,
             as_written=True,
+            constants=kernels.constants(),
         )
 
     # Each of these is the work of one thread: weights are read and packed for the CPU.

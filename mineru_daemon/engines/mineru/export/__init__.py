@@ -2,8 +2,8 @@
 
 The layers are read from the checkpoint one at a time, run once in full precision on a page of
 the package (`calibrate`), evened out (`smoothing`), and written as ONNX (`models`, `graph`) in
-the precision that was asked for (`precision`, `linear`). At the end the finished graphs are
-run on the same page and compared (`compare`).
+the precision that was asked for (`precision`, `linear`, `rounding`). At the end the finished
+graphs are run on the same page and compared (`compare`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mineru_daemon.engines.mineru.export.checkpoint import Checkpoint
 from mineru_daemon.engines.mineru.export.graph import Graph, WeightFile
 from mineru_daemon.engines.mineru.export.layers import Layer
 from mineru_daemon.engines.mineru.export.precision import PLANS, Plan
+from mineru_daemon.engines.mineru.export.rounding import Seen
 from mineru_daemon.engines.mineru.folder import Precision
 
 Progress = Callable[[int], object]
@@ -61,7 +62,8 @@ def _write_vision(
     architecture = checkpoint.architecture.vision
 
     def smoothed() -> Iterator[Layer]:
-        for number, (layer, peaks) in enumerate(calibration.vision_layers()):
+        for number, (layer, inputs) in enumerate(calibration.vision_layers()):
+            peaks = smoothing.peaks_of(inputs)
             if plan.smooth and number < architecture.depth:
                 smoothing.smooth_vision(layer, peaks, architecture)
             elif plan.smooth:
@@ -89,16 +91,19 @@ def _write_decoder(
         graphs["decode_blocks"] = (models.attend_step, plan.decode_blocks)
     with WeightFile(folder / "decoder.data") as weights:
         writers = {
-            name: models.DecoderWriter(Graph(weights), text, *how) for name, how in graphs.items()
+            name: models.DecoderWriter(Graph(weights), text, attend)
+            for name, (attend, _) in graphs.items()
         }
-        for layer, peaks in calibration.decoder_layers():
+        for layer, read in calibration.decoder_layers():
+            inputs = {}
             if plan.smooth:
-                smoothing.smooth_decoder(layer, peaks, text)
-            for writer in writers.values():
-                writer.add(layer)
+                divided = smoothing.smooth_decoder(layer, smoothing.peaks_of(read), text)
+                inputs = {part: Seen(one / divided[part]) for part, one in read.items()}
+            for name, (_, way) in graphs.items():
+                writers[name].add(layer, way(inputs))
             progress(1)
-        layer, peaks = calibration.head()
+        layer, read = calibration.head()
         if plan.smooth:
-            smoothing.smooth_head(layer, peaks)
+            smoothing.smooth_head(layer, smoothing.peaks_of(read))
         for name, writer in writers.items():
             writer.finish(layer, plan.head).save(folder / f"{name}.onnx")

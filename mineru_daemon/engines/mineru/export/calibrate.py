@@ -1,15 +1,16 @@
 """Runs a checkpoint layer by layer in float32, on a page that ships with the package.
 
-That gives two things: how large each channel of each linear layer's input becomes, for
-`smoothing`, and what the model answers in full precision, for the comparison at the end of
-an export. One layer is in memory at a time; each is the very graph that `models` writes.
+That gives two things: what each linear layer reads, for `smoothing` and `rounding`, and what the
+model answers in full precision, for the comparison at the end of an export, which has a part of
+the page too that nothing was calibrated on. One layer is in memory at a time; each is the very
+graph that `models` writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,16 +31,48 @@ from mineru_daemon.engines.onnx import Session
 PAGE_SIZE = (336, 336)
 """Pixels of the page that is looked at: 576 patches, where a layout has 5476."""
 
-CROP = (0.0, 0.0, 0.55, 0.16)
-"""Part of the page that is looked at more closely, in fractions of it."""
-
 CROP_SIZE = (448, 112)
-
-ANSWER = "Order desk: 12 rolls of chart paper, 6.25 each, 75.00. Shipped on 14 March."
-"""Text for the decoder to go on with, so that it is calibrated on text as well as on images."""
+"""Of parts of the page that are looked at more closely."""
 
 Feeds = dict[str, npt.NDArray[Any]]
-Peaks = dict[str, Float]
+Inputs = dict[str, Float]
+"""What the parts of a layer read, [tokens, in] each: `qkv`, `down`, …"""
+
+
+class Look(NamedTuple):
+    """One look at a part of the page."""
+
+    part: tuple[float, float, float, float]
+    """Left, top, right and bottom, in fractions of the page."""
+    size: tuple[int, int]
+    question: str
+    answer: str
+    """For the decoder to go on with, so that it is calibrated on text as well as on images."""
+    held_out: bool = False
+
+
+LOOKS = (
+    Look((0.0, 0.0, 1.0, 1.0), PAGE_SIZE, "\nLayout Detection:", ""),
+    Look(
+        (0.0, 0.0, 0.55, 0.16),
+        CROP_SIZE,
+        "\nText Recognition:",
+        "Order desk: 12 rolls of chart paper, 6.25 each, 75.00. Shipped on 14 March.",
+    ),
+    Look(
+        (0.3, 0.5, 1.0, 0.7),
+        CROP_SIZE,
+        "\nTable Recognition:",
+        "<fcel>Größe<fcel>价格 (元)<nl><fcel>A4, 80 g/m²<fcel>1.234,50<nl>",
+    ),
+    Look(
+        (0.0, 0.3, 0.6, 0.5),
+        CROP_SIZE,
+        "\nText Recognition:",
+        "All of it arrived within a week, and nobody had to ask twice.",
+        held_out=True,
+    ),
+)
 
 
 @dataclass
@@ -57,6 +90,8 @@ class Sample:
     """What the decoder reads [S, hidden], from then on."""
     logits: Float
     """Of the last token [vocabulary], at the end."""
+    held_out: bool
+    """Nothing is calibrated on it."""
 
 
 class Calibration:
@@ -68,8 +103,8 @@ class Calibration:
         self._architecture = checkpoint.architecture
         self.samples = list(_samples(checkpoint))
 
-    def vision_layers(self) -> Iterator[tuple[Layer, Peaks]]:
-        """Each layer of the encoder, the merger last, with the peaks of its inputs."""
+    def vision_layers(self) -> Iterator[tuple[Layer, Inputs]]:
+        """Each layer of the encoder, the merger last, with what its parts read."""
         source, vision = self._checkpoint.tensor, self._architecture.vision
 
         def patches(graph: Graph, _linear: models.Linear) -> str:
@@ -89,7 +124,7 @@ class Calibration:
         for sample in self.samples:
             sample.tokens = sample.stream
 
-    def _run_vision_layer(self, layer: Layer) -> Peaks:
+    def _run_vision_layer(self, layer: Layer) -> Inputs:
         vision = self._architecture.vision
 
         def write(graph: Graph, linear: models.Linear) -> str:
@@ -106,8 +141,8 @@ class Calibration:
         pos = np.arange(sample.grid.patches, dtype=np.int64)[None]
         return {"pos": pos, "cos": cos, "sin": sin}
 
-    def decoder_layers(self) -> Iterator[tuple[Layer, Peaks]]:
-        """Each layer of the decoder, with the peaks of its inputs; after `vision_layers`."""
+    def decoder_layers(self) -> Iterator[tuple[Layer, Inputs]]:
+        """Each layer of the decoder, with what its parts read; after `vision_layers`."""
         embedding = self._checkpoint.tensor("model.embed_tokens.weight")
         for sample in self.samples:
             sample.embeds = embedding[sample.ids]
@@ -119,7 +154,7 @@ class Calibration:
             layer = layers.decoder_layer(self._checkpoint.tensor, number)
             yield layer, self._run_decoder_layer(layer)
 
-    def _run_decoder_layer(self, layer: Layer) -> Peaks:
+    def _run_decoder_layer(self, layer: Layer) -> Inputs:
         text = self._architecture.text
 
         def write(graph: Graph, linear: models.Linear) -> str:
@@ -152,8 +187,8 @@ class Calibration:
             },
         }
 
-    def head(self) -> tuple[Layer, Peaks]:
-        """The language-model head and the peaks of its input; after `decoder_layers`."""
+    def head(self) -> tuple[Layer, Inputs]:
+        """The language-model head and what it reads; after `decoder_layers`."""
         text = self._architecture.text
         layer = layers.head(self._checkpoint.tensor, text)
 
@@ -161,15 +196,15 @@ class Calibration:
             graph.input("stream", ["B", text.hidden_size])
             return models.decoder_head(graph, layer, ("stream", None), text, linear)
 
-        peaks = self._run(write, lambda sample: {"stream": sample.stream[:, -1]})
+        inputs = self._run(write, lambda sample: {"stream": sample.stream[:, -1]})
         for sample in self.samples:
             sample.logits = sample.stream[0]
-        return layer, peaks
+        return layer, inputs
 
     def _run(
         self, write: Callable[[Graph, models.Linear], str], feeds: Callable[[Sample], Feeds]
-    ) -> Peaks:
-        """Send every sample through what `write` makes; the peaks of all linear inputs."""
+    ) -> Inputs:
+        """Send every sample through what `write` makes; what all linear layers read."""
         parts: list[str] = []
 
         def watched(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
@@ -177,40 +212,35 @@ class Calibration:
             if part not in parts:  # Several products may read the same input.
                 parts.append(part)
                 width = weight.shape[1]
-                rows = graph.op("Abs", [graph.op("Reshape", [x, graph.constant([-1, width])])])
-                peak = graph.op("ReduceMax", [rows, graph.constant([0])], keepdims=0)
-                graph.output(f"peak.{part}", peak, [width])
+                rows = graph.op("Reshape", [x, graph.constant([-1, width])])
+                graph.output(f"input.{part}", rows, ["T", width])
             return exact(graph, x, name, weight, bias)
 
         weights = MemoryWeights()
         graph = Graph(weights)
         graph.output("out", write(graph, watched), None)
         session = Session(graph.model(), self._plan, as_written=True, weights=weights.arrays)
-        wanted = ["out", *(f"peak.{part}" for part in parts)]
-        peaks: Peaks = {}
+        wanted = ["out", *(f"input.{part}" for part in parts)]
+        read: list[list[Float]] = []
         for sample in self.samples:
             sample.stream, *found = session.run(feeds(sample), wanted)
-            for part, peak in zip(parts, found, strict=True):
-                peaks[part] = np.maximum(peaks.get(part, peak), peak)
+            if not sample.held_out:
+                read.append(found)
         session.close()
-        return peaks
+        return dict(zip(parts, map(np.concatenate, zip(*read, strict=True)), strict=True))
 
 
 def _samples(checkpoint: Checkpoint) -> Iterator[Sample]:
-    """A layout of the sample page, and the text of a part of it."""
+    """`LOOKS` at the sample page."""
     processor = ImageProcessor.read(checkpoint.path / "preprocessor_config.json")
     tokenizer = Tokenizer(checkpoint.path, checkpoint.architecture)
     with Image.open(samples.paths()[1]) as opened:
         page = opened.convert("RGB")
-    edges = [edge * side for edge, side in zip(CROP, page.size * 2, strict=True)]
-    crop = page.crop((round(edges[0]), round(edges[1]), round(edges[2]), round(edges[3])))
-    looks = (
-        (page.resize(PAGE_SIZE), "\nLayout Detection:", ""),
-        (crop.resize(CROP_SIZE), "\nText Recognition:", ANSWER),
-    )
     empty = np.empty(0, np.float32)
-    for image, question, answer in looks:
-        patches, grid = processor(image)
-        asked = prompt.chat(SYSTEM_PROMPT, question, image=True)
-        ids = tokenizer.encode(asked + answer, grid.tokens)
-        yield Sample(patches, grid, ids, empty, empty, empty, empty)
+    for look in LOOKS:
+        edges = [edge * side for edge, side in zip(look.part, page.size * 2, strict=True)]
+        crop = page.crop((round(edges[0]), round(edges[1]), round(edges[2]), round(edges[3])))
+        patches, grid = processor(crop.resize(look.size))
+        asked = prompt.chat(SYSTEM_PROMPT, look.question, image=True)
+        ids = tokenizer.encode(asked + look.answer, grid.tokens)
+        yield Sample(patches, grid, ids, empty, empty, empty, empty, look.held_out)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mineru_daemon import cpu
+from mineru_daemon.engines.mineru import kernels
 from mineru_daemon.engines.mineru.architecture import Architecture
 from mineru_daemon.engines.mineru.export.calibrate import Calibration, Feeds, Sample
 from mineru_daemon.engines.mineru.export.layers import Float
@@ -54,7 +55,13 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
 
 
 def _session(path: Path) -> Session:
-    return Session(path, cpu.granted_threads(), shrinking=True, as_written=True)
+    return Session(
+        path,
+        cpu.granted_threads(),
+        shrinking=True,
+        as_written=True,
+        constants=kernels.constants(),
+    )
 
 
 def _prompt(calibration: Calibration, sample: Sample) -> Feeds:

@@ -12,25 +12,29 @@ the whole tensor (DynamicQuantizeMatMul) does.
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from mineru_daemon.engines.mineru import kernels
+from mineru_daemon.engines.mineru.export import rounding
 from mineru_daemon.engines.mineru.export.graph import CONTRIB, Graph
 from mineru_daemon.engines.mineru.export.layers import Float
 from mineru_daemon.engines.mineru.export.models import Linear
 
+Inputs = Mapping[str, rounding.Seen]
+"""What calibration saw the parts of a layer read: `qkv`, `down`, …"""
+
 WEIGHT_LEVELS = 127
 ACTIVATION_LEVELS = 95
-"""Levels on each side of zero. CPUs without VNNI add two neighbouring products in 16 bits,
-which saturate, and activations are unsigned, so that zero is a large number too. Fewer levels
-of activations keep almost all sums below that. Cosine of the logits to float32, random weights
-of the full model on Zen 3, activations/weights: 127/127 0.990, 127/96 0.998, 95/127 0.998,
+"""Levels on each side of zero; of activations, more where `kernels.constants` says so. CPUs
+without VNNI add two neighbouring products in 16 bits, which saturate, and activations are unsigned,
+so that zero is a large number too. Fewer levels of activations keep almost all sums below that.
+Cosine of the logits to float32, random weights of the full model on Zen 3, each weight rounded by
+itself, activations/weights: 127/127 0.990, 127/96 0.998, 95/127 0.998,
 63/127 0.997; 127/127 with kernels that do not saturate but take longer 0.9986."""
-
-ACTIVATION_ZERO = ACTIVATION_LEVELS + 1
-"""The unsigned number that stands for zero."""
 
 
 def exact(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
@@ -64,17 +68,40 @@ class Rows(NamedTuple):
     """[out]"""
 
 
-def to_rows(weight: Float) -> Rows:
-    """Round a weight [out, in] to `WEIGHT_LEVELS`."""
-    scales = np.abs(weight).max(axis=1) / WEIGHT_LEVELS
-    scales[scales == 0] = 1
-    return Rows(np.rint(weight / scales[:, None]).astype(np.int8), scales)
+def to_rows(weight: Float, inputs: rounding.Seen | None = None) -> Rows:
+    """Round a weight [out, in] to `WEIGHT_LEVELS`, for inputs if some are known."""
+    bounds, columns = (-WEIGHT_LEVELS, WEIGHT_LEVELS), weight.shape[1]
+    if inputs is None:
+        levels, scales = rounding.nearest(weight, *bounds, columns)
+    else:
+        levels, scales = inputs.rounded(weight, *bounds, columns)
+    return Rows(levels.astype(np.int8), scales[:, 0])
 
 
 def int8(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
     """From int8 weights and activations, each row of them with its own scale."""
+    return _int8(graph, x, name, weight, bias, None)
+
+
+def int8_for(inputs: Inputs) -> Linear:
+    """The same from weights that are rounded for these inputs."""
+
+    def linear(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
+        return _int8(graph, x, name, weight, bias, inputs[_part(name)])
+
+    return linear
+
+
+def _part(name: str) -> str:
+    """Of a layer, by the beginning of its weights' names."""
+    return name.rpartition(".")[2]
+
+
+def _int8(
+    graph: Graph, x: str, name: str, weight: Float, bias: Float | None, inputs: rounding.Seen | None
+) -> str:
     step, levels = _quantised(graph, x)
-    y = graph.op("Mul", [_product(graph, levels, name, weight), step])
+    y = graph.op("Mul", [_product(graph, levels, name, weight, inputs), step])
     return _with_bias(graph, y, name, bias)
 
 
@@ -86,30 +113,36 @@ def _quantised(graph: Graph, x: str) -> tuple[str, str]:
     step, levels = f"{x}.step", f"{x}.levels"
     if not graph.made(levels):
         largest = graph.op("ReduceMax", [graph.op("Abs", [x]), graph.constant([-1])], keepdims=1)
-        graph.op("Mul", [largest, graph.number(1 / ACTIVATION_LEVELS)], outputs=[step])
+        graph.op("Mul", [largest, _share(graph)], outputs=[step])
         scaled = graph.op("Div", [x, step])
         graph.op("QuantizeLinear", [scaled, _one(graph), _zero(graph)], outputs=[levels])
     return step, levels
 
 
-def _product(graph: Graph, levels: str, name: str, weight: Float) -> str:
+def _product(
+    graph: Graph, levels: str, name: str, weight: Float, inputs: rounding.Seen | None
+) -> str:
     """Quantised activations times weights, in steps of the activations."""
-    rows = functools.cache(lambda: to_rows(weight))
+    rows = functools.cache(lambda: to_rows(weight, inputs))
     matrix = graph.weight(f"{name}.levels", lambda: rows().levels.T)
     scales = graph.weight(f"{name}.scales", lambda: rows().scales)
     # Stated, though they are zero: without them the kernel that packs its weights beforehand
     # is not taken, and a product takes ten times as long.
     zeros = graph.weight(f"{name}.zeros", np.zeros(len(weight), np.int8))
-    inputs = [levels, matrix, _one(graph), scales, _zero(graph), zeros]
-    return graph.op("MatMulIntegerToFloat", inputs, domain=CONTRIB)
+    given = [levels, matrix, _one(graph), scales, _zero(graph), zeros]
+    return graph.op("MatMulIntegerToFloat", given, domain=CONTRIB)
 
 
 def _one(graph: Graph) -> str:
     return graph.number(1.0)
 
 
+def _share(graph: Graph) -> str:
+    return graph.weight(kernels.SHARE, np.array(1 / ACTIVATION_LEVELS, np.float32))
+
+
 def _zero(graph: Graph) -> str:
-    return graph.constant(ACTIVATION_ZERO, np.uint8)
+    return graph.weight(kernels.ZERO, np.array(ACTIVATION_LEVELS + 1, np.uint8))
 
 
 class Blocks(NamedTuple):
@@ -121,42 +154,38 @@ class Blocks(NamedTuple):
     """[out, blocks]"""
 
 
-def to_blocks(weight: Float, bits: int, size: int) -> Blocks:
-    """Round a weight [out, in] in blocks of `size` inputs to `bits` (4 or 8) bits.
-
-    The value of largest size takes the lowest level, which has no counterpart on the other
-    side, and with it the sign of the scale.
+def to_blocks(weight: Float, bits: int, size: int, inputs: rounding.Seen | None = None) -> Blocks:
+    """Round a weight [out, in] in blocks of `size` inputs to `bits` (4 or 8) bits, for inputs
+    if some are known.
     """
-    rows, columns = weight.shape
-    count = -(-columns // size)
-    padded = np.pad(weight, ((0, 0), (0, count * size - columns)))
-    blocks = padded.reshape(rows, count, size)
     middle = 1 << (bits - 1)
-    place = np.abs(blocks).argmax(axis=-1, keepdims=True)
-    scales = np.take_along_axis(blocks, place, axis=-1)[..., 0] / -middle
-    inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales != 0)
-    levels = np.rint(blocks * inverse[..., None]) + middle
-    packed = np.clip(levels, 0, 2 * middle - 1).astype(np.uint8)
+    bounds = -middle, middle - 1
+    if inputs is None:
+        levels, scales = rounding.nearest(weight, *bounds, size)
+    else:
+        levels, scales = inputs.rounded(weight, *bounds, size)
+    numbers = (levels + middle).astype(np.uint8).reshape(*scales.shape, -1)
     if bits == 4:
-        packed = packed[..., 0::2] | (packed[..., 1::2] << 4)
-    return Blocks(packed, scales.astype(np.float32))
+        numbers = np.bitwise_or(numbers[..., 0::2], numbers[..., 1::2] << 4, dtype=np.uint8)
+    return Blocks(numbers, scales)
 
 
-def blocks(bits: int, size: int) -> Linear:
+def blocks(bits: int, size: int, inputs: Inputs | None = None) -> Linear:
     """From weights in blocks; the activations are rounded to int8 in the same blocks."""
 
     def linear(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
-        made = to_blocks(weight, bits, size)
-        inputs = [
+        seen = None if inputs is None else inputs[_part(name)]
+        made = to_blocks(weight, bits, size, seen)
+        given = [
             x,
             graph.weight(f"{name}.blocks", made.packed),
             graph.weight(f"{name}.block_scales", made.scales),
         ]
         if bias is not None:
-            inputs += ["", "", graph.weight(f"{name}.bias", bias)]
+            given += ["", "", graph.weight(f"{name}.bias", bias)]
         return graph.op(
             "MatMulNBits",
-            inputs,
+            given,
             domain=CONTRIB,
             N=weight.shape[0],
             K=weight.shape[1],

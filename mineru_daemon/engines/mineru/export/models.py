@@ -295,18 +295,15 @@ def decoder_head(
 class DecoderWriter:
     """Writes a decoder into a graph, layer after layer; none is kept."""
 
-    def __init__(
-        self, graph: Graph, architecture: TextArchitecture, attend: Attention, linear: Linear
-    ) -> None:
+    def __init__(self, graph: Graph, architecture: TextArchitecture, attend: Attention) -> None:
         decoder_inputs(graph, architecture, architecture.layers)
         self._graph = graph
         self._architecture = architecture
         self._attend = attend
-        self._linear = linear
         self._stream: Stream = ("inputs_embeds", None)
         self._count = 0
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: Layer, linear: Linear) -> None:
         """Write the next layer."""
         self._stream = decoder_layer(
             self._graph,
@@ -315,7 +312,7 @@ class DecoderWriter:
             self._stream,
             self._architecture,
             self._attend,
-            self._linear,
+            linear,
             ends=self._count == self._architecture.layers - 1,
         )
         self._count += 1

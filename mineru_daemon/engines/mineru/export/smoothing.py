@@ -27,6 +27,11 @@ Peaks = Mapping[str, Float]
 """Largest absolute value of each channel, by the layer that reads it: `qkv` [in], …"""
 
 
+def peaks_of(inputs: Mapping[str, Float]) -> Peaks:
+    """Of what was read, [tokens, in] each."""
+    return {part: np.abs(one).max(axis=0) for part, one in inputs.items()}
+
+
 def smooth_vision(layer: Layer, peaks: Peaks, architecture: VisionArchitecture) -> None:
     """Move scales within a layer of the encoder, in place."""
     for part, norm in (("qkv", "norm1"), ("fc1", "norm2")):
@@ -62,10 +67,12 @@ def smooth_head(layer: Layer, peaks: Peaks) -> None:
     layer["norm.weight"] = layer["norm.weight"] / divide
 
 
-def smooth_decoder(layer: Layer, peaks: Peaks, architecture: TextArchitecture) -> None:
-    """Move scales within a layer of the decoder, in place."""
+def smooth_decoder(layer: Layer, peaks: Peaks, architecture: TextArchitecture) -> dict[str, Float]:
+    """Move scales within a layer of the decoder, in place; what the inputs of each of its parts
+    are divided by, [in]."""
+    divided = {}
     for part, norm in (("qkv", "norm1"), ("gate_up", "norm2")):
-        divide = _divisors(peaks[part], layer[f"{part}.weight"])
+        divide = divided[part] = _divisors(peaks[part], layer[f"{part}.weight"])
         _read(layer, part, divide)
         layer[f"{norm}.weight"] = layer[f"{norm}.weight"] / divide
     # A value channel is read by all queries of its group: they share one divisor.
@@ -74,14 +81,16 @@ def smooth_decoder(layer: Layer, peaks: Peaks, architecture: TextArchitecture) -
     columns = np.abs(layer["o.weight"]).max(axis=0).reshape(groups).max(axis=1)
     divide = _ratio(shared, columns)
     read = np.repeat(divide[:, None], architecture.heads // architecture.kv_heads, axis=1)
-    _read(layer, "o", read.reshape(-1))
+    divided["o"] = read.reshape(-1)
+    _read(layer, "o", divided["o"])
     count = architecture.kv_heads * architecture.head_dim
     rows = len(layer["qkv.weight"])
     _made_by_rows(layer, "qkv", slice(rows - count, rows), divide.reshape(-1))
-    divide = _divisors(peaks["down"], layer["down.weight"])
+    divide = divided["down"] = _divisors(peaks["down"], layer["down.weight"])
     _read(layer, "down", divide)
     half = architecture.intermediate_size
     _made_by_rows(layer, "gate_up", slice(half, 2 * half), divide)
+    return divided
 
 
 def _divide_before(layer: Layer, part: str, peaks: Peaks) -> None:
