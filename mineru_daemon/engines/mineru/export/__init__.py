@@ -15,13 +15,12 @@ from typing import Any
 
 from mineru_daemon import cpu
 from mineru_daemon.engines.mineru import folder as model_folder
-from mineru_daemon.engines.mineru.export import compare, models, smoothing
+from mineru_daemon.engines.mineru.export import compare, models, rounding, smoothing
 from mineru_daemon.engines.mineru.export.calibrate import Calibration
 from mineru_daemon.engines.mineru.export.checkpoint import Checkpoint
 from mineru_daemon.engines.mineru.export.graph import Graph, WeightFile
 from mineru_daemon.engines.mineru.export.layers import Layer
 from mineru_daemon.engines.mineru.export.precision import PLANS, Plan
-from mineru_daemon.engines.mineru.export.rounding import Seen
 from mineru_daemon.engines.mineru.folder import Precision
 
 Progress = Callable[[int], object]
@@ -95,10 +94,10 @@ def _write_decoder(
             for name, (attend, _) in graphs.items()
         }
         for layer, read in calibration.decoder_layers():
-            inputs = {}
+            inputs: dict[str, rounding.Seen] = {}
             if plan.smooth:
                 divided = smoothing.smooth_decoder(layer, smoothing.peaks_of(read), text)
-                inputs = {part: Seen(one / divided[part]) for part, one in read.items()}
+                inputs = rounding.seen({part: one / divided[part] for part, one in read.items()})
             for name, (_, way) in graphs.items():
                 writers[name].add(layer, way(inputs))
             progress(1)

@@ -16,6 +16,7 @@ the rows of a weight do not depend on each other.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -122,6 +123,12 @@ class Seen:
             lost = _round(values, factor, levels[part], of_part, (lowest, highest), size)
             made_up += solved @ lost
         return Rounded((levels[:columns] if whole else levels).T, steps.T)
+
+
+def seen(inputs: Mapping[str, Float]) -> dict[str, Seen]:
+    """What each part of a layer was seen to read, [tokens, in] each."""
+    with ThreadPoolExecutor(cpu.granted_threads().intra) as pool:
+        return dict(zip(inputs, pool.map(Seen, inputs.values()), strict=True))
 
 
 def _factor(hessian: npt.NDArray[np.floating]) -> Float:
