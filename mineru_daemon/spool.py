@@ -134,8 +134,8 @@ class Spool:
         if reason:
             job.refuse(reason)
         job.folder.mkdir()
-        job.document.parent.mkdir()
         try:
+            job.document.parent.mkdir()
             taken = take(job, self.kept)
         except BaseException:
             self._give_back(job)

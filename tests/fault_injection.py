@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -44,7 +45,7 @@ OLDER = '{"older": "result of another file of this name"}'
 READS, WRITES = "reads", "writes"
 _EVENTS = {
     "os.rename": WRITES, "os.remove": WRITES, "os.rmdir": WRITES, "os.mkdir": WRITES,
-    "os.truncate": WRITES, "os.chmod": WRITES, "os.utime": WRITES, "os.link": WRITES,
+    "os.link": WRITES, "os.truncate": WRITES, "os.chmod": WRITES, "os.utime": WRITES,
     "os.scandir": READS, "os.listdir": READS,
 }  # fmt: skip
 """Python's audit events that come before something happens to a file; `open` is either."""
@@ -117,6 +118,8 @@ class House:
             for name in FOLDER_NAMES
             for path in getattr(self.settings, name).rglob(".*")
             if path not in (self.settings.spool, self.settings.inbox / marks.FOLDER)
+            # A mark that could not be finished is removed before the next one is made.
+            and path.parent.name != marks.FOLDER
         ]
         left += [p for p in (self.settings.spool / "jobs").iterdir() if p.suffix != ".finished"]
         return found + [f"{path} is left over" for path in left]
@@ -199,7 +202,7 @@ class _Disk:
                 return None
         if not isinstance(path, str | bytes | os.PathLike):
             return None
-        name = os.fsdecode(path)
+        name = through_open_folder(os.fsdecode(path))
         if not name.startswith("/"):
             return "spool"  # rmtree names files relative to an open folder
         for folder, base in self._folders.items():
@@ -242,6 +245,17 @@ class _Disk:
             return function(ledger, *arguments)
 
         setattr(Ledger, name, call)
+
+
+def through_open_folder(name: str) -> str:
+    """Where a path through an open folder leads, as `storage.beneath` gives; any other as it is."""
+    found = re.fullmatch(r"(/proc/self/fd/\d+)(/.*)?", name)
+    if found is None:
+        return name
+    try:
+        return f"{os.readlink(found[1])}{found[2] or ''}"
+    except OSError:
+        return name
 
 
 class ReadingHere(Reader):
@@ -300,7 +314,6 @@ def _serve(house: House, fault: Fault | None) -> Report:
         inbox = Inbox(settings, spool, status, jobs.append, lambda: True)
         disk.install()
         now = 1000.0
-        inbox.step(now)
         for _ in range(100):
             disk.on = True
             wait = inbox.step(now)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import pytest
+from fault_injection import through_open_folder
 from small_process import in_small_process
 
 from mineru_daemon import claim, commit, marks, storage
@@ -225,7 +226,7 @@ def concerns(arguments: tuple[Any, ...], bases: set[str]) -> bool:
     path = arguments[0]
     if not isinstance(path, str | bytes | os.PathLike):
         return False
-    name = os.fsdecode(path)
+    name = through_open_folder(os.fsdecode(path))
     return not name.startswith("/") or any(name.startswith(base) for base in bases)
 
 

@@ -61,7 +61,7 @@ def fail_each_operation_once(house: House) -> None:
             report = serve(house, Fault(number, at))
             refused += report.refused
             wrong += [f"{errno.errorcode[number]} at {at}: {what}" for what in report.wrong]
-    assert wrong == []
+    assert wrong == [], wrong
     assert refused > 60
     print(f"{refused} operations refused, {refused} files delivered, 0 lost, 0 doubled")
 
@@ -91,6 +91,6 @@ def fail_for_long(house: House) -> None:
                     wrong.append(f"{where}: said {report.troubles}")
                 if report.refused > REFUSALS_PER_SECOND * max(report.waited, 5):
                     wrong.append(f"{where}: {report.refused} refusals in {report.waited} s")
-    assert wrong == []
+    assert wrong == [], wrong
     assert len(met) >= 3
     print(f"{met.total()} files delivered under faults, 0 lost, 0 doubled; {dict(met)}")
