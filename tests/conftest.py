@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -40,6 +42,20 @@ def make_settings(tmp_path: Path) -> Callable[..., Settings]:
         return settings
 
     return make
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder on another file system than `tmp_path`: in memory, where small steps are quick."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="mineru-test-", dir="/dev/shm"))
+    except OSError as error:
+        pytest.skip(f"needs /dev/shm: {error}")
+    if folder.stat().st_dev == tmp_path.stat().st_dev:
+        folder.rmdir()
+        pytest.skip("needs a second file system")
+    yield folder
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -27,16 +25,8 @@ come more and more seldom. In seconds that the daemon meant to wait."""
 
 
 @pytest.fixture
-def house(request, tmp_path):
-    """In memory: thousands of small steps on a disk would take minutes."""
-    try:
-        memory = Path(tempfile.mkdtemp(prefix="mineru-test-", dir="/dev/shm"))
-    except OSError as error:
-        pytest.skip(f"needs /dev/shm: {error}")
-    if memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system")
-    yield dict(houses(memory, tmp_path))[request.param]
-    shutil.rmtree(memory)
+def house(request, tmp_path, elsewhere):
+    return dict(houses(elsewhere, tmp_path))[request.param]
 
 
 def operations(house: House) -> int:

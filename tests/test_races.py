@@ -11,9 +11,7 @@ import contextlib
 import errno
 import io
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -212,19 +210,12 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def inboxes(tmp_path: Path, mode: str) -> Iterator[Path]:
+def inboxes(request: pytest.FixtureRequest, tmp_path: Path, mode: str) -> Path:
     """Where inboxes are made: for `across` on another file system than the spool."""
     if mode != "across":
-        yield tmp_path / "inboxes"
-        return
-    try:
-        memory = Path(tempfile.mkdtemp(prefix="mineru-test-", dir="/dev/shm"))
-    except OSError as error:
-        pytest.skip(f"needs /dev/shm: {error}")
-    if memory.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system")
-    yield memory
-    shutil.rmtree(memory)
+        return tmp_path / "inboxes"
+    elsewhere: Path = request.getfixturevalue("elsewhere")
+    return elsewhere
 
 
 @pytest.mark.parametrize("swap", SWAPS, ids=lambda swap: swap.__name__)

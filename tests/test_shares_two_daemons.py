@@ -8,8 +8,6 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -40,20 +38,13 @@ OPTIONS = (
 
 
 @pytest.fixture(params=["one file system", "the share is another file system"])
-def inbox(request, tmp_path: Path) -> Iterator[Path]:
+def inbox(request, tmp_path: Path) -> Path:
     """An inbox beside the daemons' folders, where a claim is one rename, or one from which
     files are copied."""
     if request.param == "one file system":
-        yield tmp_path / "inbox"
-        return
-    try:
-        folder = Path(tempfile.mkdtemp(prefix="mineru-share-", dir="/dev/shm"))
-    except OSError as error:
-        pytest.skip(f"needs /dev/shm: {error}")
-    if folder.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("needs a second file system")
-    yield folder / "inbox"
-    shutil.rmtree(folder)
+        return tmp_path / "inbox"
+    elsewhere: Path = request.getfixturevalue("elsewhere")
+    return elsewhere / "inbox"
 
 
 def files() -> Iterator[tuple[str, bytes, str]]:
