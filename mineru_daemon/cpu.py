@@ -25,6 +25,11 @@ LIBRARY_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 """Read by numerical libraries (NumPy's OpenBLAS among them) while they are loaded."""
 
 
+SPIN_MICROSECONDS = 10
+"""Most operators of a step of decoding follow on each other sooner than that, and to put a thread
+to sleep and wake it costs more."""
+
+
 @dataclass(frozen=True)
 class ThreadPlan:
     """How many threads may compute at the same time, and why."""
@@ -37,10 +42,17 @@ class ThreadPlan:
     """CPUs in the affinity mask."""
     quota: float | None
     """CPUs granted by the cgroup, None if it sets no bound."""
+    spin_microseconds: int = SPIN_MICROSECONDS
+    """How long a thread waits awake for its next part of a run, before it sleeps."""
 
 
 def plan_threads(
-    intra: int = 4, inter: int = 2, *, mask: int | None = None, quota: float | None = None
+    intra: int = 4,
+    inter: int = 2,
+    *,
+    mask: int | None = None,
+    quota: float | None = None,
+    spin_microseconds: int = SPIN_MICROSECONDS,
 ) -> ThreadPlan:
     """Bound the configured numbers by a mask and a quota in CPUs (None: no bound).
 
@@ -58,12 +70,21 @@ def plan_threads(
         inter=max(1, min(inter, threads)),
         mask=threads if mask is None else mask,
         quota=quota,
+        spin_microseconds=spin_microseconds,
     )
 
 
-def granted_threads(intra: int = 4, inter: int = 2) -> ThreadPlan:
+def granted_threads(
+    intra: int = 4, inter: int = 2, spin_microseconds: int = SPIN_MICROSECONDS
+) -> ThreadPlan:
     """The plan for this process, from its own affinity mask and cgroups."""
-    return plan_threads(intra, inter, mask=affinity(), quota=cgroup_quota())
+    return plan_threads(
+        intra,
+        inter,
+        mask=affinity(),
+        quota=cgroup_quota(),
+        spin_microseconds=spin_microseconds,
+    )
 
 
 def affinity() -> int:

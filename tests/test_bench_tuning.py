@@ -35,9 +35,9 @@ def test_a_printed_page_is_read_by_the_peer_and_its_stages_are_told(tmp_path):
 
 
 def test_settings_reach_the_engine_whatever_the_cpus_are():
-    facts = embedded_peer.load({"intra": 3, "spinning": True, "max_image_size": 640}, 1).facts
+    facts = embedded_peer.load({"intra": 3, "spin": 25, "max_image_size": 640}, 1).facts
     assert facts["intra_op_num_threads"] == 3
-    assert facts["spinning"] is True
+    assert facts["spin_microseconds"] == 25
     assert facts["max_image_size"] == 640
 
 
@@ -99,8 +99,7 @@ def test_the_tuning_table_is_printed_with_the_figures_that_the_json_has(
 def test_an_unknown_question_is_refused_in_one_sentence(capsys):
     assert main(["bench", "tuning", "--questions=colour"]) == 78
     assert capsys.readouterr().err == (
-        "mineru-daemon: --questions colour: known are size, threads, inter, spinning, queue, "
-        "mineru.\n"
+        "mineru-daemon: --questions colour: known are size, threads, inter, spin, queue, mineru.\n"
     )
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from mineru_daemon import cpu, weights
-from mineru_daemon.engines import onnx
+from mineru_daemon.engines import onnx, select
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.errors import CancelledError, EngineError
+from mineru_daemon.settings import Settings
 
 PROBE = """
 import json, os, resource, sys, time
@@ -30,7 +31,7 @@ if len(sys.argv) > 1:
     plan = cpu.plan_threads(int(sys.argv[1]))
 cpu.limit_libraries(plan)
 import numpy as np
-from mineru_daemon.engines import onnx
+from mineru_daemon.engines import onnx, select
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon import weights
 
@@ -136,6 +137,18 @@ def test_no_thread_leaves_the_affinity_mask() -> None:
 def test_threads_that_wait_cost_nothing(two_threads: dict[str, Any]) -> None:
     # Threads that spin cost about 0.05 s each after every run.
     assert two_threads["idle"] < 0.02
+
+
+@pytest.mark.parametrize(("microseconds", "spinning"), [(0, "0"), (25, "1")])
+def test_threads_wait_awake_for_as_long_as_the_settings_say(
+    microseconds: int, spinning: str
+) -> None:
+    settings = Settings(spin_microseconds=microseconds)
+    session = Session(weights.locate(weights.ORIENTATION), select.granted(settings))
+    entry = session.native.get_session_options().get_session_config_entry
+    assert entry("session.intra_op.allow_spinning") == spinning
+    assert entry("session.intra_op.spin_duration_us") == str(microseconds)
+    assert entry("session.force_spinning_stop") == "1"
 
 
 def test_no_socket_is_opened_and_telemetry_is_off(two_threads: dict[str, Any]) -> None:

@@ -29,7 +29,7 @@ from mineru_daemon.bench.model_stages import Pictures
 from mineru_daemon.bench.peer_process import Peer
 from mineru_daemon.errors import ConfigError
 
-QUESTIONS = ("size", "threads", "inter", "spinning", "queue", "mineru")
+QUESTIONS = ("size", "threads", "inter", "spin", "queue", "mineru")
 
 SIZES = (0, 1036, 768, 400)
 """Longest sides; 0 is no bound."""
@@ -37,6 +37,9 @@ SIZES = (0, 1036, 768, 400)
 THREADS = (1, 2, 4)
 OVERSUBSCRIBED = 4
 """Threads on one CPU."""
+
+SPINS = (0, 10, 1000)
+"""Microseconds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,13 +160,11 @@ def _inter(options: argparse.Namespace, base: Path) -> tuple[str, Samples]:
     return "threads across operators (inter_op_num_threads), two within", samples
 
 
-def _spinning(options: argparse.Namespace, base: Path) -> tuple[str, Samples]:
-    variants = [
-        _embedded("blocking" if not on else "spinning", intra=2, spinning=on) for on in (0, 1)
-    ]
+def _spin(options: argparse.Namespace, base: Path) -> tuple[str, Samples]:
+    variants = [_embedded(f"{spin} microseconds", intra=2, spin=spin) for spin in SPINS]
     pages = _scans(base, options.rounds)
     samples = interleaved.measure(variants, _read(pages), options.rounds, base)
-    return "threads that wait (spinning), two threads", samples
+    return "waiting awake (spin_microseconds), two threads", samples
 
 
 def _queue(options: argparse.Namespace, base: Path) -> tuple[str, Samples]:
@@ -276,7 +277,7 @@ _QUESTIONS: dict[str, Callable[[argparse.Namespace, Path], tuple[str, Samples]]]
     "size": _size,
     "threads": _threads,
     "inter": _inter,
-    "spinning": _spinning,
+    "spin": _spin,
     "queue": _queue,
     "mineru": _mineru,
 }

@@ -4,9 +4,9 @@ Which models are run, and on what, is left to the engines.
 
 ONNX Runtime's one pool for all sessions (`set_global_thread_pool_sizes`) cannot be told
 from Python not to spin: its threads burn a CPU for about 50 ms after every run. So each
-session has a pool of its own whose threads block, and `Session.run` lets one session of
-the process work at a time: of all pools together never more than `ThreadPlan.intra`
-threads compute, and none while nothing is read.
+session has a pool of its own whose threads sleep between runs, and `Session.run` lets one
+session of the process work at a time: of all pools together never more than
+`ThreadPlan.intra` threads compute, and none while nothing is read.
 """
 
 from __future__ import annotations
@@ -51,7 +51,6 @@ class Session:
         model: Path | bytes,
         plan: cpu.ThreadPlan,
         *,
-        spinning: bool = False,
         shrinking: bool = False,
         as_written: bool = False,
         packing: bool = True,
@@ -62,13 +61,12 @@ class Session:
         content names, and are not copied where the model's kernels can use them as they are;
         `constants` for small ones that stand in the model itself, if it has them.
 
-        Its pool has `plan.intra` threads, the caller's among them.
-
-        `spinning` lets threads wait actively within a run (lower latency, more CPU),
-        never between runs. The memory of a run is kept for the next one, or given back
-        after it if `shrinking`: for long runs that differ in size. A graph that is meant to
-        be run `as_written` has its constants folded, but no operators fused. Without `packing`
-        weights stay in their file, mapped, and are brought into the kernels' order by each run.
+        Its pool has `plan.intra` threads, the caller's among them; within a run they wait awake
+        for `plan.spin_microseconds`, between runs they sleep. The memory of a run is kept for the
+        next one, or given back after it if `shrinking`: for long runs that differ in size. A graph
+        that is meant to be run `as_written` has its constants folded, but no operators fused.
+        Without `packing` weights stay in their file, mapped, and are brought into the kernels'
+        order by each run.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -85,8 +83,10 @@ class Session:
         options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
         options.log_severity_level = LOG_FATAL
-        for pool in ("intra_op", "inter_op"):
-            options.add_session_config_entry(f"session.{pool}.allow_spinning", str(int(spinning)))
+        spin = plan.spin_microseconds
+        options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin > 0)))
+        options.add_session_config_entry("session.intra_op.spin_duration_us", str(spin))
+        options.add_session_config_entry("session.inter_op.allow_spinning", "0")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.add_session_config_entry("session.disable_prepacking", str(int(not packing)))
         if weights:

@@ -14,7 +14,9 @@ _log = structlog.get_logger()
 
 def granted(settings: Settings) -> cpu.ThreadPlan:
     """The thread plan of this moment: what the settings ask for and the unit grants."""
-    return cpu.granted_threads(settings.intra_op_num_threads, settings.inter_op_num_threads)
+    return cpu.granted_threads(
+        settings.intra_op_num_threads, settings.inter_op_num_threads, settings.spin_microseconds
+    )
 
 
 def load(settings: Settings, plan: cpu.ThreadPlan | None = None) -> Engine:
@@ -47,7 +49,6 @@ def _ppocr(settings: Settings, plan: cpu.ThreadPlan, reason: str) -> Engine:
         recogniser=settings.recogniser,
         pdf_mode=settings.pdf_mode,
         recognition_model=settings.recognition_model,
-        spinning=settings.spinning,
         reason=reason,
     )
 
@@ -66,6 +67,5 @@ def _mineru(settings: Settings, plan: cpu.ThreadPlan, reason: str) -> Engine:
         decode_batch=settings.decode_batch,
         block_tokens=settings.block_tokens,
         block_seconds=settings.block_seconds,
-        spinning=settings.spinning,
         reason=reason,
     )

@@ -27,12 +27,12 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def load(settings: dict[str, Any], threads: int) -> Reader:
-    """`settings` has `intra`, `inter`, `spinning` and `max_image_size`; each may be missing."""
+    """`settings` has `intra`, `inter`, `spin` and `max_image_size`; each may be missing."""
     intra, inter = settings.get("intra", threads), settings.get("inter", 1)
-    plan = cpu.ThreadPlan(intra=intra, inter=inter, mask=threads, quota=None)
+    spin = settings.get("spin", cpu.SPIN_MICROSECONDS)
+    plan = cpu.ThreadPlan(intra, inter, mask=threads, quota=None, spin_microseconds=spin)
     chosen = Settings(
         engine="ppocr",
-        spinning=settings.get("spinning", False),
         max_image_size=settings.get("max_image_size", 0),
     )
     return Reader(chosen, plan)

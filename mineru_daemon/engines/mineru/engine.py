@@ -76,7 +76,6 @@ class MinerUEngine:
         decode_batch: int = generate.BATCH,
         block_tokens: int | None = None,
         block_seconds: float | None = None,
-        spinning: bool = False,
         reason: str | None = None,
     ) -> None:
         """Load the model folder `model`; the options are the settings of these names.
@@ -98,7 +97,6 @@ class MinerUEngine:
         self._model = loading.load(
             found,
             plan,
-            spinning=spinning,
             batch=decode_batch,
             max_tokens=block_tokens,
             max_seconds=block_seconds,
@@ -131,7 +129,7 @@ class MinerUEngine:
                 "block_tokens": block_tokens,
                 "block_seconds": block_seconds,
                 "intra_op_num_threads": plan.intra,
-                "spinning": spinning,
+                "spin_microseconds": plan.spin_microseconds,
             },
         )
 

@@ -41,7 +41,6 @@ def load(
     folder: ModelFolder,
     plan: cpu.ThreadPlan,
     *,
-    spinning: bool = False,
     batch: int = generate.BATCH,
     max_tokens: int | None = None,
     max_seconds: float | None = None,
@@ -63,7 +62,6 @@ def load(
         return Session(
             folder.path / graph,
             plan,
-            spinning=spinning,
             shrinking=graph not in ways,
             packing=graph != graphs.prefill or not saving,
             as_written=True,

@@ -79,7 +79,6 @@ class PPOCREngine:
         recogniser: Recognisers = "cascade",
         pdf_mode: PdfMode = "auto",
         recognition_model: Path | None = None,
-        spinning: bool = False,
         reason: str | None = None,
     ) -> None:
         """Load the models. Sizes are longest sides in pixels.
@@ -98,10 +97,9 @@ class PPOCREngine:
             min_text_score=min_text_score,
             recogniser=recogniser,
             recognition_model=recognition_model,
-            spinning=spinning,
         )
         self._sessions = [
-            Session(weights.locate(name), plan, spinning=spinning)
+            Session(weights.locate(name), plan)
             for name in (weights.ORIENTATION, weights.LAYOUT, weights.TABLE)
         ]
         self._orientation = Orientation(self._sessions[0])
@@ -124,7 +122,7 @@ class PPOCREngine:
                 "pdf_mode": pdf_mode,
                 "recognition_model": str(recognition_model or ""),
                 "intra_op_num_threads": plan.intra,
-                "spinning": spinning,
+                "spin_microseconds": plan.spin_microseconds,
             },
         )
 

@@ -47,20 +47,19 @@ class LineReader:
         min_text_score: float = MIN_TEXT_SCORE,
         recogniser: Recognisers = "cascade",
         recognition_model: Path | None = None,
-        spinning: bool = False,
     ) -> None:
         """Load the networks; `recognition_model` is the folder of one that reads all lines.
 
         Lines are searched for on `detection_pixels` (width times height) and dropped if
         their score is below `min_text_score`. Raises `EngineError`.
         """
-        detector = Session(weights.locate(weights.DETECTION), plan, spinning=spinning)
+        detector = Session(weights.locate(weights.DETECTION), plan)
         self._detector = detection.Detector(detector, detection_pixels)
         if recognition_model:
-            models = [recognition_models.of_folder(recognition_model, plan, spinning=spinning)]
+            models = [recognition_models.of_folder(recognition_model, plan)]
         else:
             models = [
-                recognition_models.shipped(plan, size, spinning=spinning)
+                recognition_models.shipped(plan, size)
                 for size in recognition_models.SIZES
                 if recogniser in (size, "cascade")
             ]

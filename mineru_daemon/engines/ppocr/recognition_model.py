@@ -42,23 +42,21 @@ class RecognitionModel:
     """Whether it misses spaces that the gaps in the ink can tell."""
 
 
-def shipped(
-    plan: cpu.ThreadPlan, size: Size = "small", *, spinning: bool = False
-) -> RecognitionModel:
+def shipped(plan: cpu.ThreadPlan, size: Size = "small") -> RecognitionModel:
     """PP-OCRv6 in one of its sizes. Raises `EngineError`."""
     if size == "tiny":
-        session = Session(weights.locate(weights.QUICK_RECOGNITION), plan, spinning=spinning)
+        session = Session(weights.locate(weights.QUICK_RECOGNITION), plan)
         listed = weights.locate(weights.QUICK_CHARACTERS).read_text("utf-8")
     else:
-        session = Session(weights.locate(weights.RECOGNITION), plan, spinning=spinning)
+        session = Session(weights.locate(weights.RECOGNITION), plan)
         listed = session.metadata.get("character", "")
     return RecognitionModel(session, recognition.characters(listed), spaces_by_ink=True)
 
 
-def of_folder(folder: Path, plan: cpu.ThreadPlan, *, spinning: bool = False) -> RecognitionModel:
+def of_folder(folder: Path, plan: cpu.ThreadPlan) -> RecognitionModel:
     """The model in a folder; it is run once. Raises `EngineError`, one sentence, if it does
     not fit."""
-    session = Session(_model_file(folder), plan, spinning=spinning)
+    session = Session(_model_file(folder), plan)
     listed = _characters(folder, session.metadata)
     classes = _classes(session, folder)
     # Exported models tell a space apart or do not, as `use_space_char` was set.
