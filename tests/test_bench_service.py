@@ -102,10 +102,11 @@ from mineru_daemon.engines.onnx import Session
 session = Session(weights.locate(weights.ORIENTATION), cpu.plan_threads(1, 1))
 options = session.native.get_session_options()
 print(options.intra_op_num_threads)
-try:
-    print(options.get_session_config_entry("session.intra_op.allow_spinning"))
-except RuntimeError:
-    print("default")
+for key in ("allow_spinning", "spin_duration_us"):
+    try:
+        print(options.get_session_config_entry(f"session.intra_op.{{key}}"))
+    except RuntimeError:
+        print("default")
 """
 
 
@@ -117,8 +118,8 @@ def test_untuned_sessions_have_the_runtimes_own_threads_and_spin():
         )
         return done.stdout.split()
 
-    assert ask(False) == ["1", "0"]
-    assert ask(True) == ["0", "default"]
+    assert ask(False) == ["1", "1", "10"]
+    assert ask(True) == ["0", "default", "default"]
 
 
 def test_the_time_of_ended_children_is_the_daemons_too(tmp_path):

@@ -27,7 +27,7 @@ def untune() -> None:
 
         def add_session_config_entry(self, key: str, value: str) -> Any:
             """All but those about spinning."""
-            return None if "spinning" in key else super().add_session_config_entry(key, value)
+            return None if "spin" in key else super().add_session_config_entry(key, value)
 
     onnxruntime.SessionOptions = Options
 
