@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from mineru_daemon.errors import ConfigError, StorageError
+from mineru_daemon.mounts import lies_on, mount_points
 from mineru_daemon.settings import FOLDER_NAMES, Settings
 
 _PASSING = frozenset(
@@ -143,30 +143,6 @@ class Places:
     def same(self, name: str) -> bool:
         """Whether the very folder that was seen last lies there. Raises OSError."""
         return _key(self._folders[name].stat()) == self._places[name].itself
-
-
-def mount_points(mountinfo: Path = Path("/proc/self/mountinfo")) -> list[tuple[str, str]]:
-    """Mount point and file system type of every mount, in the order they were made.
-
-    Source: proc_pid_mountinfo(5). Empty where it cannot be told.
-    """
-    try:
-        lines = mountinfo.read_text("utf-8", "surrogateescape").splitlines()
-    except OSError:
-        return []
-    found = []
-    for line in lines:
-        left, _, right = line.partition(" - ")
-        fields, types = left.split(), right.split()
-        if len(fields) >= 5 and types:
-            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
-            found.append((point, types[0]))
-    return found
-
-
-def lies_on(real: str, point: str) -> bool:
-    """Whether a path without links lies at or below a mount point."""
-    return real == point or real.startswith(point.rstrip("/") + "/")
 
 
 def _holds_still(folder: Path, known: tuple[int, int]) -> bool:

@@ -42,6 +42,13 @@ def _optional_folder(value: Any) -> Any:
     return None if value == "" else _folder(value)
 
 
+def _cache_folder(value: Any) -> Any:
+    """A path as `_folder` has it, but for the two words."""
+    if isinstance(value, str | Path) and value not in ("auto", "off"):
+        return str(_folder(value))
+    return value
+
+
 def _words(value: Any) -> Any:
     """A list may be written `a,b` in the environment and on the command line."""
     if isinstance(value, str):
@@ -51,6 +58,7 @@ def _words(value: Any) -> Any:
 
 Folder = Annotated[Path, BeforeValidator(_folder)]
 OptionalFolder = Annotated[Path | None, BeforeValidator(_optional_folder)]
+CacheFolder = Annotated[str, BeforeValidator(_cache_folder)]
 Words = Annotated[list[str], NoDecode, BeforeValidator(_words)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Format = Literal["json", "markdown", "content_list"]
@@ -268,6 +276,13 @@ class Settings(BaseSettings):
         "When nothing was read for this long the engine is given back, with its memory, and "
         "loaded again for the next file. 0 is never.",
         "seconds",
+    )
+    graph_cache: CacheFolder = _setting(
+        "auto",
+        "Where the engine ppocr keeps its networks as ONNX Runtime optimised them, to load faster: "
+        "a folder that only its user may write, off for none, auto for the unit's CacheDirectory= "
+        "or else ~/.cache/mineru-daemon. One on a network file system is not used. The unit's "
+        "sandbox lets no other folder be written.",
     )
     priority: Literal["normal", "low", "idle"] = _setting(
         "normal",

@@ -32,7 +32,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
-from mineru_daemon.folders import lies_on, mount_points
+from mineru_daemon.mounts import file_system_type, is_network
 
 # What it says, as an error, whenever it is stopped.
 _STOPPED = "called when the thread is inactive"
@@ -42,16 +42,6 @@ logging.getLogger("watchdog.observers.inotify").addFilter(
 
 Hint = Callable[[str | None], None]
 """Called with a path that may have changed, or None when the folder is to be listed."""
-
-NETWORK_FILE_SYSTEMS = frozenset(
-    {
-        "9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "drvfs", "glusterfs",
-        "gpfs", "lustre", "ncpfs", "nfs", "nfs4", "ocfs2", "prl_fs", "smb3", "smbfs",
-        "vboxsf", "virtiofs", "vmhgfs",
-    }
-)  # fmt: skip
-"""Where changes are made by others behind the kernel's back: inotify sees its own only.
-FUSE (`fuse`, `fuse.sshfs`, …) counts too; `fuseblk` is a local disk."""
 
 _EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
@@ -64,24 +54,6 @@ _EVENTS: list[type[FileSystemEvent]] = [
 """'Opened' and 'closed without writing' are left out: our own looking makes them."""
 
 _log = structlog.get_logger()
-
-
-def file_system_type(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
-    """Type of the file system that `path` lies on, '' if it cannot be told.
-
-    The last mount on the longest mount point wins.
-    """
-    real = os.path.realpath(path)
-    best, kind = -1, ""
-    for point, file_system in mount_points(mountinfo):
-        if lies_on(real, point) and len(point) >= best:
-            best, kind = len(point), file_system
-    return kind
-
-
-def is_network(kind: str) -> bool:
-    """Whether a file system of this type can change without inotify telling."""
-    return kind in NETWORK_FILE_SYSTEMS or kind == "fuse" or kind.startswith("fuse.")
 
 
 class Watcher:

@@ -23,7 +23,7 @@ from share_servers import missing
 from mineru_daemon import status
 from mineru_daemon.bench import cases
 from mineru_daemon.bench.process import Served, files_of
-from mineru_daemon.watch import file_system_type
+from mineru_daemon.mounts import file_system_type
 
 PATIENCE_SECONDS = 120.0
 PAUSE = 2.0

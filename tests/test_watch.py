@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mineru_daemon.watch import Watcher, file_system_type, is_network
+from mineru_daemon.mounts import file_system_type, is_network
+from mineru_daemon.watch import Watcher
 
 
 class Hints(queue.Queue[str | None]):

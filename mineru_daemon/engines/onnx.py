@@ -22,6 +22,7 @@ from typing import Any
 import numpy.typing as npt
 
 from mineru_daemon import cpu
+from mineru_daemon.engines import graph_cache
 from mineru_daemon.errors import EngineError, MineruError
 
 Array = npt.NDArray[Any]
@@ -56,6 +57,7 @@ class Session:
         packing: bool = True,
         weights: Mapping[str, Array] | None = None,
         constants: Mapping[str, Array] | None = None,
+        kept_in: Path | None = None,
     ) -> None:
         """Load `model`, a file or the content of one; `weights` stand in for files that a
         content names, and are not copied where the model's kernels can use them as they are;
@@ -66,7 +68,8 @@ class Session:
         next one, or given back after it if `shrinking`: for long runs that differ in size. A graph
         that is meant to be run `as_written` has its constants folded, but no operators fused.
         Without `packing` weights stay in their file, mapped, and are brought into the kernels'
-        order by each run.
+        order by each run. The optimised graph of a file is kept in the folder `kept_in`, if one is
+        given, and loaded from there the next time; the file must hold its weights itself.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -100,11 +103,11 @@ class Session:
         self._fresh_options = functools.partial(_run_options, runtime, shrinking)
         self._run_options = self._fresh_options()
         try:
-            self._session: Any = runtime.InferenceSession(
-                str(model) if isinstance(model, Path) else model,
-                options,
-                providers=["CPUExecutionProvider"],
-            )
+            self._session: Any = None
+            if kept_in is not None and isinstance(model, Path):
+                self._session = _from_kept(runtime, model, options, kept_in)
+            if self._session is None:
+                self._session = _native(runtime, model, options)
         except Exception as error:
             where = model if isinstance(model, Path) else self._name
             raise EngineError(f"The model {where} cannot be loaded: {_reason(error)}") from error
@@ -199,6 +202,40 @@ def on_cpu(array: Array) -> Any:
     from onnxruntime import OrtValue
 
     return OrtValue.ortvalue_from_numpy(array)
+
+
+def _native(runtime: Any, model: Path | bytes, options: Any) -> Any:
+    source = str(model) if isinstance(model, Path) else model
+    return runtime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def _from_kept(runtime: Any, model: Path, options: Any, kept_in: Path) -> Any:
+    """A session of the optimised graph in a cache; None where there can be none."""
+
+    def optimise(target: Path) -> None:
+        options.optimized_model_filepath = str(target)
+        options.add_session_config_entry(
+            "session.optimized_model_external_initializers_file_name", graph_cache.WEIGHTS
+        )
+        try:
+            _native(runtime, model, options)
+        finally:
+            options.optimized_model_filepath = ""
+
+    level = options.graph_optimization_level
+    # Every option that changes the graph has to be among these.
+    made_with = (runtime.__version__, str(level))
+    graph = graph_cache.graph_of(model, kept_in, made_with, optimise)
+    if graph is None:
+        return None
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return _native(runtime, graph, options)
+    except Exception as error:
+        graph_cache.refuse(graph.parent, _reason(error))
+        return None
+    finally:
+        options.graph_optimization_level = level
 
 
 def _run_options(runtime: Any, shrinking: bool) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from mineru_daemon import cpu
+from mineru_daemon.engines import graph_cache
 from mineru_daemon.engines.base import Engine
 from mineru_daemon.errors import EngineError
 from mineru_daemon.settings import Settings
@@ -49,6 +50,7 @@ def _ppocr(settings: Settings, plan: cpu.ThreadPlan, reason: str) -> Engine:
         recogniser=settings.recogniser,
         pdf_mode=settings.pdf_mode,
         recognition_model=settings.recognition_model,
+        graphs_in=graph_cache.folder(settings.graph_cache),
         reason=reason,
     )
 

@@ -79,6 +79,7 @@ class PPOCREngine:
         recogniser: Recognisers = "cascade",
         pdf_mode: PdfMode = "auto",
         recognition_model: Path | None = None,
+        graphs_in: Path | None = None,
         reason: str | None = None,
     ) -> None:
         """Load the models. Sizes are longest sides in pixels.
@@ -86,8 +87,9 @@ class PPOCREngine:
         A page larger than `max_image_size` (0: no bound) is read smaller, one smaller
         than `min_image_size` is read with a warning. `recogniser` tells what reads lines,
         `recognition_model` is the folder of a model that does it instead, `pdf_mode` tells
-        whether the text layer of a PDF is used, `reason` why this engine was chosen. Raises
-        `EngineError` if weights are missing or cannot be loaded.
+        whether the text layer of a PDF is used, `graphs_in` is where optimised graphs of the
+        shipped models are kept, `reason` tells why this engine was chosen. Raises `EngineError`
+        if weights are missing or cannot be loaded.
         """
         # OpenCV has a pool of its own, and its work here is too small for threads.
         cv2.setNumThreads(1)
@@ -97,9 +99,10 @@ class PPOCREngine:
             min_text_score=min_text_score,
             recogniser=recogniser,
             recognition_model=recognition_model,
+            graphs_in=graphs_in,
         )
         self._sessions = [
-            Session(weights.locate(name), plan)
+            Session(weights.locate(name), plan, kept_in=graphs_in)
             for name in (weights.ORIENTATION, weights.LAYOUT, weights.TABLE)
         ]
         self._orientation = Orientation(self._sessions[0])

@@ -47,19 +47,21 @@ class LineReader:
         min_text_score: float = MIN_TEXT_SCORE,
         recogniser: Recognisers = "cascade",
         recognition_model: Path | None = None,
+        graphs_in: Path | None = None,
     ) -> None:
-        """Load the networks; `recognition_model` is the folder of one that reads all lines.
+        """Load the networks; `recognition_model` is the folder of one that reads all lines,
+        `graphs_in` where optimised graphs of the shipped ones are kept.
 
         Lines are searched for on `detection_pixels` (width times height) and dropped if
         their score is below `min_text_score`. Raises `EngineError`.
         """
-        detector = Session(weights.locate(weights.DETECTION), plan)
+        detector = Session(weights.locate(weights.DETECTION), plan, kept_in=graphs_in)
         self._detector = detection.Detector(detector, detection_pixels)
         if recognition_model:
             models = [recognition_models.of_folder(recognition_model, plan)]
         else:
             models = [
-                recognition_models.shipped(plan, size)
+                recognition_models.shipped(plan, size, graphs_in=graphs_in)
                 for size in recognition_models.SIZES
                 if recogniser in (size, "cascade")
             ]

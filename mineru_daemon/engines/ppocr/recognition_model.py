@@ -42,13 +42,16 @@ class RecognitionModel:
     """Whether it misses spaces that the gaps in the ink can tell."""
 
 
-def shipped(plan: cpu.ThreadPlan, size: Size = "small") -> RecognitionModel:
-    """PP-OCRv6 in one of its sizes. Raises `EngineError`."""
+def shipped(
+    plan: cpu.ThreadPlan, size: Size = "small", *, graphs_in: Path | None = None
+) -> RecognitionModel:
+    """PP-OCRv6 in one of its sizes, its optimised graph kept in the folder `graphs_in`.
+    Raises `EngineError`."""
+    name = weights.QUICK_RECOGNITION if size == "tiny" else weights.RECOGNITION
+    session = Session(weights.locate(name), plan, kept_in=graphs_in)
     if size == "tiny":
-        session = Session(weights.locate(weights.QUICK_RECOGNITION), plan)
         listed = weights.locate(weights.QUICK_CHARACTERS).read_text("utf-8")
     else:
-        session = Session(weights.locate(weights.RECOGNITION), plan)
         listed = session.metadata.get("character", "")
     return RecognitionModel(session, recognition.characters(listed), spaces_by_ink=True)
 
