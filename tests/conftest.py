@@ -22,6 +22,15 @@ from mineru_daemon.settings import FOLDER_NAMES, Settings
 from mineru_daemon.spool import Spool
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The developer's cache is neither read nor written, also by daemons that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("CACHE_DIRECTORY", raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def fresh_log() -> Iterator[None]:
     """What a test sets up to log into ends with the test."""

@@ -71,6 +71,9 @@ def test_documents_are_read_inside_the_sandbox(mineru: Service, engine: str) -> 
         assert len(known.intersection(read)) > len(known) / 2
     else:
         assert any("Order desk" in text for text in read if text)
+        kept = mineru.shell("stat --format='%U %a %n' /var/cache/mineru-daemon/*").splitlines()
+        assert len(kept) == 6, "its networks, as ONNX Runtime optimised them"
+        assert all(line.startswith("mineru 700 ") for line in kept)
     # The model was opened for reading, and nothing around it.
     inside = ("nsenter", f"--target={mineru.pid}", "--mount")
     assert mineru.run(*inside, "find", "/home", "-maxdepth", "2") == f"/home\n/home/models\n{MODEL}"
