@@ -22,7 +22,7 @@ from typing import Any
 import numpy.typing as npt
 
 from mineru_daemon import cpu
-from mineru_daemon.engines import graph_cache
+from mineru_daemon.engines import arena, graph_cache
 from mineru_daemon.errors import EngineError, MineruError
 
 Array = npt.NDArray[Any]
@@ -52,6 +52,7 @@ class Session:
         model: Path | bytes,
         plan: cpu.ThreadPlan,
         *,
+        own_arena: bool = False,
         shrinking: bool = False,
         as_written: bool = False,
         packing: bool = True,
@@ -65,11 +66,12 @@ class Session:
 
         Its pool has `plan.intra` threads, the caller's among them; within a run they wait awake
         for `plan.spin_microseconds`, between runs they sleep. The memory of a run is kept for the
-        next one, or given back after it if `shrinking`: for long runs that differ in size. A graph
-        that is meant to be run `as_written` has its constants folded, but no operators fused.
-        Without `packing` weights stay in their file, mapped, and are brought into the kernels'
-        order by each run. The optimised graph of a file is kept in the folder `kept_in`, if one is
-        given, and loaded from there the next time; the file must hold its weights itself.
+        next one, of this or another session (of this one only with `own_arena`), or given back
+        after it if `shrinking`: for long runs that differ in size. A graph that is meant to be run
+        `as_written` has its constants folded, but no operators fused. Without `packing` weights
+        stay in their file, mapped, and are brought into the kernels' order by each run. The
+        optimised graph of a file is kept in the folder `kept_in`, if one is given, and loaded from
+        there the next time; the file must hold its weights itself.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -85,6 +87,8 @@ class Session:
         # Without it a run takes and leaves twice as much: the C library's heap is torn up.
         options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
+        if not own_arena:
+            arena.use(runtime, options)
         options.log_severity_level = LOG_FATAL
         spin = plan.spin_microseconds
         options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin > 0)))
@@ -99,6 +103,7 @@ class Session:
         self._constants = {name: on_cpu(array) for name, array in (constants or {}).items()}
         for name, value in self._constants.items():
             options.add_initializer(name, value)
+        self._runtime = None if own_arena else runtime
         self._name = model.name if isinstance(model, Path) else "in memory"
         self._fresh_options = functools.partial(_run_options, runtime, shrinking)
         self._run_options = self._fresh_options()
@@ -192,6 +197,9 @@ class Session:
     def close(self) -> None:
         """Give the model's memory and threads back; the session cannot be used again."""
         self._session = None
+        if self._runtime is not None:
+            with _running:
+                arena.give_back(self._runtime)
 
 
 def on_cpu(array: Array) -> Any:
@@ -241,7 +249,7 @@ def _from_kept(runtime: Any, model: Path, options: Any, kept_in: Path) -> Any:
 def _run_options(runtime: Any, shrinking: bool) -> Any:
     options = runtime.RunOptions()
     if shrinking:
-        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        arena.shrinking(options)
     return options
 
 

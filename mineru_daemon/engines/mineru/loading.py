@@ -62,6 +62,7 @@ def load(
         return Session(
             folder.path / graph,
             plan,
+            own_arena=True,
             shrinking=graph not in ways,
             packing=graph != graphs.prefill or not saving,
             as_written=True,
