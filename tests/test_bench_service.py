@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from mineru_daemon import memory
 from mineru_daemon.bench import budget_kept, printed, service
 from mineru_daemon.bench.process import Served
 from mineru_daemon.bench.service import KINDS, Arrival, Kind, Run, percentile, stream, verdict
@@ -137,6 +138,21 @@ def test_the_time_of_ended_children_is_the_daemons_too(tmp_path):
         process.stdout.readline()
         assert served.cpu_seconds() > 0.29
         process.stdin.write(b"\n")
+
+
+def test_the_memory_of_children_counts(tmp_path):
+    served = Served(tmp_path)
+    code = "import sys; kept = bytes([1]) * (80 << 20); print(flush=True); input()"
+    parent = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {code!r}])\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", parent], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        served._process = process
+        assert process.stdout
+        assert process.stdin
+        process.stdout.readline()
+        assert served.resident_mib() > 80 + memory.resident_mib(process.pid)
+        process.stdin.write(b"\n\n")
 
 
 def test_a_daemon_that_is_never_without_work_keeps_to_its_budget(tmp_path):

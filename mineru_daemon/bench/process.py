@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -143,8 +144,15 @@ class Served:
         return (int(fields[13]) + int(fields[14])) / os.sysconf("SC_CLK_TCK")
 
     def resident_mib(self) -> float:
-        """Of the daemon without its child, in MiB."""
-        return memory.resident_mib(self.pid)
+        """Of the daemon and its living children, in MiB; what they share counts for each.
+
+        Raises OSError when the daemon is gone.
+        """
+        total = memory.resident_mib(self.pid)
+        for child in budget.descendants(self.pid):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                total += memory.resident_mib(child)
+        return total
 
 
 def files_of(folder: Path) -> list[Path]:
