@@ -185,11 +185,6 @@ def _exported(
         with _bar(steps(source), "Exporting", "layer") as progress:
             verification = export(source, draft.path, options.precision, progress)
         array, dtype = source.raw("model.embed_tokens.weight")
-        graphs = {
-            stage: f"{stage}.onnx"
-            for stage in get_args(folder.Stage)
-            if (draft.path / f"{stage}.onnx").exists()
-        }
         written = sum(one.stat().st_size for one in draft.path.iterdir())
         with _bar(written, "Publishing") as progress:
             published = draft.publish(
@@ -200,7 +195,7 @@ def _exported(
                     name=name or source.name, revision=source.revision, weights_sha256=digests
                 ),
                 embedding=folder.Embedding(dtype=dtype, shape=array.shape),
-                graphs=folder.Graphs(**graphs),
+                graphs=folder.Graphs.within(draft.path),
                 verification=verification,
             )
     return published.manifest

@@ -417,7 +417,7 @@ def test_an_export_is_what_it_says_and_tells_its_progress(
     with checkpoint.opened(small) as source:
         found = export(source, tmp_path, precision, told.append)  # type: ignore[arg-type]
         assert sum(told) == steps(source)
-    ways = {"decode_blocks"} if precision == "int8" else set()
+    ways = {"int8": {"decode_blocks"}, "int4": {"decode_fused"}}.get(precision, set())
     assert set(found) == {"vision", "prefill", "decode"} | ways
     for part in found.values():
         assert least < part["cosine"] <= 1.000001

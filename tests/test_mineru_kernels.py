@@ -22,6 +22,7 @@ BOTH = Graphs(
     vision="vision.onnx",
     prefill="prefill.onnx",
     decode="decode.onnx",
+    decode_fused="decode_fused.onnx",
     decode_blocks="decode_blocks.onnx",
 )
 
@@ -32,9 +33,11 @@ BOTH = Graphs(
         ({"avx2", "fma"}, ["decode.onnx"]),
         ({"avx2", "avx_vnni"}, ["decode.onnx", "decode_blocks.onnx"]),
         ({"asimd", "asimddp"}, ["decode.onnx", "decode_blocks.onnx"]),
+        ({"avx2", "avx512f"}, ["decode_fused.onnx"]),
+        ({"avx512f", "avx512_vnni"}, ["decode_fused.onnx", "decode_blocks.onnx"]),
     ],
 )
-def test_blocks_are_tried_where_the_cpu_has_int8_dot_products(
+def test_graphs_that_are_tried_are_those_that_suit_the_cpu(
     monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: list[str]
 ) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset(flags))

@@ -45,6 +45,16 @@ def model(mineru_folder: ModelFolder) -> Iterator[Model]:
     loaded.close()
 
 
+@pytest.fixture(scope="module", params=[set(), {"avx512f"}], ids=["products", "fused"])
+def decoding(request: pytest.FixtureRequest, mineru_folder: ModelFolder) -> Iterator[Model]:
+    """The model with each way of attention in decoding, which the CPU chooses elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "flags", lambda: frozenset(request.param))
+        loaded = loading.load(mineru_folder, cpu.plan_threads(1))
+    yield loaded
+    loaded.close()
+
+
 def _crop(size: tuple[int, int]) -> Image.Image:
     """A piece of a page, or a whole one squeezed, of this size."""
     image = pages()[SIZES.index(size) % len(pages())].image
@@ -136,7 +146,7 @@ def test_features_of_an_image_agree(reference: Any, model: Model, size: tuple[in
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_logits_of_prompt_and_text_agree(
-    reference: Any, model: Model, size: tuple[int, int]
+    reference: Any, decoding: Model, size: tuple[int, int]
 ) -> None:
     """Read as a prompt, and then token by token."""
     image, text = _crop(size), [5, 17, 300, 42, 42, 8]
@@ -151,15 +161,15 @@ def test_logits_of_prompt_and_text_agree(
             pixel_values=given.pixel_values,
             image_grid_thw=given.image_grid_thw,
         ).logits[0, len(ids) - 1 :]
-    patches, grid = model.processor(image)
-    image_token = model.architecture.image_token_id
+    patches, grid = decoding.processor(image)
+    image_token = decoding.architecture.image_token_id
     places, following = rope.positions(ids, image_token, grid)
-    embeds = model.decoder.embedding(ids)
+    embeds = decoding.decoder.embedding(ids)
     start = ids.index(image_token)
-    embeds[start : start + grid.tokens] = model.vision(patches, grid, lambda: None)
-    decoder = model.decoder
+    embeds[start : start + grid.tokens] = decoding.vision(patches, grid, lambda: None)
+    decoder = decoding.decoder
     decoder.reserve(1, len(ids) + len(text), 0)
-    angles = rope.text_angles(places, model.architecture.text)
+    angles = rope.text_angles(places, decoding.architecture.text)
     found = [decoder.prefill(0, 0, embeds, angles)]
     for number, token in enumerate(text):
         found.append(decoder.decode([token], [len(ids) + number], [following + number])[0].copy())
@@ -193,7 +203,7 @@ def test_a_choice_is_that_of_the_reference() -> None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
 def test_all_tokens_of_a_page_are_those_of_the_reference(
-    reference: Any, model: Model, page: Page
+    reference: Any, decoding: Model, page: Page
 ) -> None:
     """Layout and every block, all blocks in one batch."""
     mineru = reference
@@ -215,16 +225,16 @@ def test_all_tokens_of_a_page_are_those_of_the_reference(
             **given, do_sample=False, max_new_tokens=bound, no_repeat_ngram_size=size
         )
         tokens = made[0, given.input_ids.shape[1] :].tolist()
-        expected.append([one for one in tokens if one not in model.tokenizer.stops])
+        expected.append([one for one in tokens if one not in decoding.tokenizer.stops])
     prompts = [
         Prompt(
-            _ids(model, image, question),
-            partial(model.processor, image),
+            _ids(decoding, image, question),
+            partial(decoding.processor, image),
             Sampling(no_repeat_ngram_size=size, max_new_tokens=bound),
         )
         for image, question in zip(images, questions, strict=True)
     ]
-    found = model.generator.generate(prompts, lambda _stage: None, defaultdict(float))
+    found = decoding.generator.generate(prompts, lambda _stage: None, defaultdict(float))
     assert [made.tokens for made in found] == expected
 
 

@@ -67,11 +67,11 @@ class Session:
         Its pool has `plan.intra` threads, the caller's among them; within a run they wait awake
         for `plan.spin_microseconds`, between runs they sleep. The memory of a run is kept for the
         next one, of this or another session (of this one only with `own_arena`), or given back
-        after it if `shrinking`: for long runs that differ in size. A graph that is meant to be run
-        `as_written` has its constants folded, but no operators fused. Without `packing` weights
-        stay in their file, mapped, and are brought into the kernels' order by each run. The
-        optimised graph of a file is kept in the folder `kept_in`, if one is given, and loaded from
-        there the next time; the file must hold its weights itself.
+        after it if `shrinking`: for long runs that differ in size (see `run_bound`). A graph that
+        is meant to be run `as_written` has its constants folded, but no operators fused. Without
+        `packing` weights stay in their file, mapped, and are brought into the kernels' order by
+        each run. The optimised graph of a file is kept in the folder `kept_in`, if one is given,
+        and loaded from there the next time; the file must hold its weights itself.
         """
         runtime = _runtime(plan)
         options = runtime.SessionOptions()
@@ -105,8 +105,9 @@ class Session:
             options.add_initializer(name, value)
         self._runtime = None if own_arena else runtime
         self._name = model.name if isinstance(model, Path) else "in memory"
-        self._fresh_options = functools.partial(_run_options, runtime, shrinking)
-        self._run_options = self._fresh_options()
+        self._long_options = functools.partial(_run_options, runtime, shrinking)
+        self._run_options = self._long_options()
+        self._step_options = _run_options(runtime, shrinking=False)
         try:
             self._session: Any = None
             if kept_in is not None and isinstance(model, Path):
@@ -151,12 +152,13 @@ class Session:
 
         `watch` is called again and again while a long run makes progress: as long as it takes
         CPU time, and not for ever. What it raises ends the run (after the operator that is
-        being computed) and is raised here.
+        being computed) and is raised here. A run without `watch` is a short one, after which no
+        memory is given back.
         """
         try:
             with _running:
                 if watch is None:
-                    self._session.run_with_iobinding(binding, self._run_options)
+                    self._session.run_with_iobinding(binding, self._step_options)
                 else:
                     self._run_watched(binding, watch)
         except MineruError:
@@ -166,7 +168,7 @@ class Session:
 
     def _run_watched(self, binding: Any, watch: Callable[[], object]) -> None:
         """Run in another thread; this one has nothing to do but to watch."""
-        options = self._fresh_options()
+        options = self._long_options()
         failure: list[BaseException] = []
 
         def run() -> None:

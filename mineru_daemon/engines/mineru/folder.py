@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn, get_args
 
 from pydantic import (
     AwareDatetime,
@@ -71,7 +71,7 @@ Progress = Callable[[int], object]
 """Is told how many bytes were done since it was last called."""
 
 Precision = Literal["fp32", "int8", "int4", "fp16"]
-Stage = Literal["vision", "prefill", "decode", "decode_blocks"]
+Stage = Literal["vision", "prefill", "decode", "decode_fused", "decode_blocks"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,199}$")]
 """Of a file right in the folder: nothing in a manifest leads out of it."""
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -112,8 +112,18 @@ class Graphs(_Part):
     vision: Name
     prefill: Name
     decode: Name | None = None
+    decode_fused: Name | None = None
+    """The same with fused attention, faster on some CPUs; that may be `prefill`."""
     decode_blocks: Name | None = None
     """The same with other kernels; the faster of both is used."""
+
+    @classmethod
+    def within(cls, path: Path) -> Graphs:
+        """The graphs that were exported to `path`. Where fused decoding has none of its own, the
+        prompts' graph has its weights."""
+        names = {stage: f"{stage}.onnx" for stage in get_args(Stage)}
+        found = {stage: name for stage, name in names.items() if (path / name).exists()}
+        return cls(**{"decode_fused": names["prefill"], **found})
 
 
 class File(_Part):

@@ -63,7 +63,7 @@ def load(
             folder.path / graph,
             plan,
             own_arena=True,
-            shrinking=graph not in ways,
+            shrinking=graph in (graphs.vision, graphs.prefill),
             packing=graph != graphs.prefill or not saving,
             as_written=True,
             constants=kernels.constants(),
@@ -72,11 +72,13 @@ def load(
     # Each of these is the work of one thread: weights are read and packed for the CPU.
     with ThreadPoolExecutor(plan.intra) as threads:
         reading = threads.submit(Tokenizer, folder.path, architecture)
-        encoder, prefill, *steps = threads.map(session, [graphs.vision, graphs.prefill, *ways])
+        names = list(dict.fromkeys([graphs.vision, graphs.prefill, *ways]))
+        sessions = dict(zip(names, threads.map(session, names), strict=True))
         tokenizer = reading.result()
-    vision = VisionEncoder(encoder, architecture.vision)
+    vision = VisionEncoder(sessions[graphs.vision], architecture.vision)
     embedding, text = Embedding(folder), architecture.text
-    decode = kernels.fastest(steps or [prefill], prefill, embedding, text, batch)
+    prefill = sessions[graphs.prefill]
+    decode = kernels.fastest([sessions[way] for way in ways], prefill, embedding, text, batch)
     decoder = Decoder(prefill, decode, embedding, text)
     beginning = tokenizer.encode(prompt.chat(SYSTEM_PROMPT, "", image=True))
     generator = Generator(

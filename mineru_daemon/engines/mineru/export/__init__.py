@@ -86,6 +86,8 @@ def _write_decoder(
         "prefill": (models.attend_prompt, plan.prefill),
         "decode": (models.attend_step, plan.decode),
     }
+    if plan.decode is not plan.prefill:
+        graphs["decode_fused"] = (models.attend_prompt, plan.decode)
     if plan.decode_blocks is not None:
         graphs["decode_blocks"] = (models.attend_step, plan.decode_blocks)
     with WeightFile(folder / "decoder.data") as weights:

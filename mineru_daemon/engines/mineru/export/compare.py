@@ -41,7 +41,7 @@ def compare(folder: Path, architecture: Architecture, calibration: Calibration) 
     ]
     prefill.close()
     found["prefill"] = _worst([logits[0] for logits, *_ in read], exact)
-    for name in ("decode", "decode_blocks"):
+    for name in ("decode", "decode_fused", "decode_blocks"):
         if not (folder / f"{name}.onnx").exists():
             continue
         decode = _session(folder / f"{name}.onnx")

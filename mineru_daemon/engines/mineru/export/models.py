@@ -228,6 +228,7 @@ def attend_step(graph: Graph, qkv: str, number: int, architecture: TextArchitect
 
     The fused operator reads the keys once for every query head; two products that share them
     within a group took half its time on Zen 3, with one row of 1500 tokens as with eight rows.
+    On Zen 5 with AVX-512 steps with the fused one were up to 15 % faster.
     """
     heads, kv_heads, dim = architecture.heads, architecture.kv_heads, architecture.head_dim
     widths = [heads * dim, kv_heads * dim, kv_heads * dim]
