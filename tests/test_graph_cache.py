@@ -202,6 +202,7 @@ def made_for_another(**changes: Any) -> Any:
         made_for_another(state=[1, 2, 3, 4]),
         made_for_another(model="/elsewhere/lines.onnx"),
         made_for_another(format=0),
+        made_for_another(package="0.0.1"),
     ],
     ids=lambda spoil: spoil.__name__,
 )
@@ -228,7 +229,7 @@ def test_a_graph_that_has_the_right_sum_and_cannot_be_loaded_is_removed(
     assert entries(cache) == []
 
 
-@pytest.mark.parametrize("what", ["cpu", "version", "model"])
+@pytest.mark.parametrize("what", ["cpu", "runtime", "package", "model"])
 def test_another_cpu_version_or_state_of_the_model_has_a_graph_of_its_own(
     model, cache, expected, said, monkeypatch, what
 ):
@@ -236,7 +237,9 @@ def test_another_cpu_version_or_state_of_the_model_has_a_graph_of_its_own(
     before = entries(cache)
     if what == "cpu":
         monkeypatch.setattr(cpu, "flags", lambda: frozenset({"sse2"}))
-    elif what == "version":
+    elif what == "package":
+        monkeypatch.setattr(graph_cache, "__version__", "0.0.1")
+    elif what == "runtime":
         monkeypatch.setattr("onnxruntime.__version__", "0.1")
     else:
         os.utime(model)
@@ -395,6 +398,7 @@ def test_a_process_goes_on_with_a_graph_that_another_one_removes(model, cache, e
         ("/srv/graphs", {"CACHE_DIRECTORY": "/var/cache/x"}, Path("/srv/graphs")),
         ("auto", {"CACHE_DIRECTORY": "/var/cache/x:/var/cache/y"}, Path("/var/cache/x")),
         ("auto", {"XDG_CACHE_HOME": "/c"}, Path("/c/mineru-daemon")),
+        ("auto", {"XDG_CACHE_HOME": "c"}, Path("~/.cache/mineru-daemon").expanduser()),
         ("auto", {}, Path("~/.cache/mineru-daemon").expanduser()),
     ],
 )

@@ -28,7 +28,7 @@ from typing import Any
 
 import structlog
 
-from mineru_daemon import cpu, mounts
+from mineru_daemon import __version__, cpu, mounts
 
 GRAPH = "graph.onnx"
 WEIGHTS = "weights.bin"
@@ -66,8 +66,10 @@ def folder(setting: str, environ: Mapping[str, str] = os.environ) -> Path | None
         return Path(setting)
     if given := environ.get("CACHE_DIRECTORY"):
         return Path(given.split(":")[0])
+    if (given := environ.get("XDG_CACHE_HOME", "")) and Path(given).is_absolute():
+        return Path(given) / "mineru-daemon"
     with contextlib.suppress(RuntimeError):  # a user without a home
-        return Path(environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "mineru-daemon"
+        return Path("~/.cache/mineru-daemon").expanduser()
     return None
 
 
@@ -117,7 +119,8 @@ def _key(model: Path, made_with: tuple[str, ...]) -> dict[str, Any]:
     """What must be the same for an entry to be used.
 
     The model is known by its state, not its content: reading it all would take longer than
-    loading the graph. The time of its last change cannot be set by programs.
+    loading the graph. The time of its last change cannot be set by programs; it is the same for
+    all files of a read-only image, where the version of this package tells them apart.
     """
     flags = cpu.flags()
     if not flags:
@@ -125,6 +128,7 @@ def _key(model: Path, made_with: tuple[str, ...]) -> dict[str, Any]:
     found = model.stat()
     return {
         "format": FORMAT,
+        "package": __version__,
         "model": os.path.realpath(model),
         "state": [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns],
         "made_with": list(made_with),
