@@ -142,7 +142,8 @@ def test_a_model_that_is_edited_otherwise_than_pinned_is_refused(
     edited = graph_edits.fuse_hard_swish(formula())
     weight = build.Weight(
         "made-up", "1.0", digest((tmp_path / WHEEL).read_bytes()), "made_up/models/model.onnx",
-        digest(formula()), "made_up-1.0.dist-info/LICENSE", "", "fuse_hard_swish", digest(edited),
+        digest(formula()), "made_up-1.0.dist-info/LICENSE", "",
+        "graph_edits.fuse_hard_swish", digest(edited),
     )  # fmt: skip
     build.fetch(folder, [weight], lambda requirement, place: wheel(place, formula()))
     assert (folder / "model.onnx").read_bytes() == edited

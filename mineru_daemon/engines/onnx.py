@@ -134,6 +134,11 @@ class Session:
         return [one.name for one in self._session.get_inputs()]
 
     @property
+    def optional_inputs(self) -> list[str]:
+        """Names of constants of the model that a run may be given others for."""
+        return [one.name for one in self._session.get_overridable_initializers()]
+
+    @property
     def metadata(self) -> dict[str, str]:
         """Key-value pairs that the model's maker put into it."""
         return dict(self._session.get_modelmeta().custom_metadata_map)

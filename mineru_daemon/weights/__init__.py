@@ -15,10 +15,10 @@ FOLDER = Path(__file__).parent
 DETECTION = "PP-OCRv6_det_tiny.onnx"
 """Where lines of text are."""
 
-RECOGNITION = "PP-OCRv6_rec_small.onnx"
-"""What they say."""
+RECOGNITION = "PP-OCRv6_rec_small_screened.onnx"
+"""What they say. Its output is told in `head_edits`, as that of the next one is."""
 
-QUICK_RECOGNITION = "PP-OCRv6_rec_tiny.onnx"
+QUICK_RECOGNITION = "PP-OCRv6_rec_tiny_screened.onnx"
 """The same by a network a fifth of the size."""
 
 QUICK_CHARACTERS = "PP-OCRv6_rec_tiny.txt"

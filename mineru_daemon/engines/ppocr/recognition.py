@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from mineru_daemon.engines.onnx import Session
 from mineru_daemon.engines.ppocr import spacing
 from mineru_daemon.engines.ppocr.detection import Pixels, Quads
+from mineru_daemon.engines.ppocr.scripts import is_wide
 from mineru_daemon.errors import EngineError
 
 CROP_HEIGHT = 48
@@ -34,6 +36,18 @@ UPRIGHT_RATIO = 1.5
 WIDEST = 3200
 """Longer lines are squeezed into it: bounds the memory of a run. A line of 8 point across
 an A4 page is about 2200 wide."""
+
+
+MARGIN = "margin"
+"""Input of a screened model: by how much its first classes have to be above all others. Both
+are told in `weights/head_edits`."""
+
+EVERY_CLASS = np.array(np.inf, np.float32)
+"""The margin that no line has."""
+
+FEWEST_IDEOGRAPHS = 2
+"""On a line, from which on all classes are asked for on its page: with two a page is hardly ever
+in Latin script, and single ones hardly ever are ideographs."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +73,40 @@ class Recogniser:
         `spaces_by_ink` lets the gaps between letters tell, too, where words end.
         """
         self._session = session
-        self._input = session.inputs[0]
         self._characters = characters
         self._spaces_by_ink = spaces_by_ink
+        self._near: list[str] = []
+        self._has_ideographs = False
+
+    def begin_page(self) -> None:
+        """Forget what was learnt of the page before: that its lines have ideographs."""
+        self._has_ideographs = False
 
     def read(self, line: Pixels, before_run: Callable[[], object]) -> Reading:
         """Read an RGB crop (48, w, 3); `before_run` precedes the model run."""
-        feed = planes(line)
+        feeds = feeds_of(self._session, line, every_class=self._has_ideographs)
         before_run()
-        distribution = self._session.run({self._input: feed})[0][0]
-        reading = decoded(distribution, self._characters, feed.shape[3] / line.shape[1])
+        distribution = self._session.run(feeds)[0][0]
+        characters = self._characters_of(distribution.shape[1])
+        width = max(line.shape[1], NARROWEST)
+        reading = decoded(distribution, characters, width / line.shape[1])
+        if characters is self._characters and not self._has_ideographs:
+            self._has_ideographs = _ideographs(reading.text) >= FEWEST_IDEOGRAPHS
         if self._spaces_by_ink:
-            return respaced(reading, distribution, line, feed.shape[3] / len(distribution))
+            return respaced(reading, distribution, line, width / len(distribution))
         return reading
+
+    def _characters_of(self, classes: int) -> Sequence[str]:
+        """Those that so many classes of an output stand for."""
+        if classes == len(self._characters):
+            return self._characters
+        if len(self._near) != classes:
+            self._near = [*self._characters[: classes - 1], self._characters[-1]]
+        return self._near
+
+
+def _ideographs(text: str) -> int:
+    return sum(is_wide(one) and one.isalpha() for one in text)
 
 
 def characters(listed: str) -> list[str]:
@@ -115,6 +150,17 @@ def _distance(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
     return float(np.hypot(*(a - b)))
 
 
+def feeds_of(
+    session: Session, line: Pixels, *, every_class: bool
+) -> dict[str, npt.NDArray[np.float32]]:
+    """What a model is run on to read an RGB crop (48, w, 3); `every_class` has a screened model
+    tell of all its classes."""
+    feeds = {session.inputs[0]: planes(line)}
+    if every_class and MARGIN in session.optional_inputs:
+        feeds[MARGIN] = EVERY_CLASS
+    return feeds
+
+
 def planes(line: Pixels) -> npt.NDArray[np.float32]:
     """The network's input (1, 3, 48, w): a narrow line has the mean grey to its right."""
     width = line.shape[1]
@@ -139,16 +185,19 @@ def decoded(
     `padded` is the width of the network's input in widths of the line.
     """
     best = distribution.argmax(axis=1)
-    starts = np.flatnonzero(np.concatenate([[True], best[1:] != best[:-1]]))
+    begins = np.ones(len(best), bool)
+    np.not_equal(best[1:], best[:-1], out=begins[1:])
+    starts = np.flatnonzero(begins)
     # At the first step of a run the network is only about to be sure: its best step counts.
     peaks = np.maximum.reduceat(distribution[np.arange(len(best)), best], starts)
     kept = best[starts] != 0
     steps, scores = starts[kept], peaks[kept]
     if not len(steps):
         return Reading("", 0.0)
-    text = "".join(characters[number] for number in best[steps])
+    text = "".join([characters[number] for number in best[steps].tolist()])
     places = np.minimum((steps + 0.5) / len(best) * padded, 1.0)
-    return Reading(text, float(scores.mean()), tuple(places.tolist()), tuple(scores.tolist()))
+    mean = float(np.add.reduce(scores) / len(scores))
+    return Reading(text, mean, tuple(places.tolist()), tuple(scores.tolist()))
 
 
 def respaced(
@@ -161,22 +210,25 @@ def respaced(
 
     Where gaps say nothing of words, those that the network found stay.
     """
-    letters = [n for n, one in enumerate(reading.text) if one != " "]
+    said = reading.text
+    letters = [n for n, one in enumerate(said) if one != " "]
     if len(letters) < 2:
         return reading
     width = line.shape[1]
     steps = [int(reading.places[n] * width / pixels_per_step) for n in letters]
-    chances = spacing.chances(distribution[:, -1], steps, line, pixels_per_step)
+    chances = spacing.chances(distribution[:, -1], steps, line, pixels_per_step).tolist()
     text, places, scores = [], [], []
-    for n, after, chance in zip(letters, [*letters[1:], None], [*chances, 0.0], strict=True):
-        text.append(reading.text[n])
+    for n, after, chance in zip(letters, letters[1:], chances, strict=False):
+        text.append(said[n])
         places.append(reading.places[n])
         scores.append(reading.scores[n])
-        if after is None:
-            break
         spaced = after > n + 1
-        if spaced if spacing.is_set_apart(reading.text[n], reading.text[after]) else chance >= 0.5:
+        if spaced if spacing.is_set_apart(said[n], said[after]) else chance >= 0.5:
             text.append(" ")
             places.append((reading.places[n] + reading.places[after]) / 2)
-            scores.append(reading.scores[n + 1] if spaced else float(chance))
-    return Reading("".join(text), float(np.mean(scores)), tuple(places), tuple(scores))
+            scores.append(reading.scores[n + 1] if spaced else chance)
+    last = letters[-1]
+    text.append(said[last])
+    places.append(reading.places[last])
+    scores.append(reading.scores[last])
+    return Reading("".join(text), fmean(scores), tuple(places), tuple(scores))

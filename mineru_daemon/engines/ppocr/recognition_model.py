@@ -86,7 +86,7 @@ def _model_file(folder: Path) -> Path:
 def _classes(session: Session, folder: Path) -> int:
     line = np.full((recognition.CROP_HEIGHT, 2 * recognition.CROP_HEIGHT, 3), 255, np.uint8)
     try:
-        (output,) = session.run({session.inputs[0]: recognition.planes(line)})
+        (output,) = session.run(recognition.feeds_of(session, line, every_class=True))
     except (EngineError, ValueError) as error:
         raise EngineError(
             f"The model in {folder} does not read lines of {recognition.CROP_HEIGHT} pixels as "
