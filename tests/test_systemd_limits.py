@@ -19,8 +19,7 @@ import mineru_daemon
 
 pytestmark = needs_systemd
 
-PAGES = 40
-"""Enough for SECONDS at the least quota of these tests, on a CPU that reads one in 0.15 s."""
+PAGES = 14
 LONG = "long.pdf"
 SECONDS = 10
 """How long a share is measured."""

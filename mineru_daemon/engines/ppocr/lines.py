@@ -87,6 +87,9 @@ def confidence(lines: Iterable[TextLine]) -> Confidence | None:
 
 def _words(text: str) -> Iterator[tuple[int, int]]:
     for word in re.finditer(r"\S+", text):
+        if word[0].isascii():
+            yield word.span()
+            continue
         for is_square, run in itertools.groupby(range(*word.span()), lambda n: is_wide(text[n])):
             places = list(run)
             if is_square:

@@ -6,9 +6,11 @@ those who put them together.
 
 from __future__ import annotations
 
+import functools
 import unicodedata
 
 
+@functools.lru_cache(4096)
 def is_wide(character: str) -> bool:
     """Whether a character is of a script written without spaces, or its punctuation."""
     return unicodedata.east_asian_width(character) in "WF" and not (

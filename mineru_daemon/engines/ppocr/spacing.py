@@ -51,11 +51,13 @@ def chances(
     letters were found, `line` is the RGB crop (48, w, 3) that they were read from.
     """
     gaps = _gaps((np.asarray(steps) + 0.5) * pixels_per_step, line)
-    wider = gaps - np.median(gaps)
+    # Lines are short: what np.median looks at before it sorts takes longer than all else here.
+    ordered = np.sort(gaps)
+    wider = gaps - (ordered[(len(gaps) - 1) // 2] + ordered[len(gaps) // 2]) / 2
     said = _highest(spaces.astype(np.float64), np.asarray(steps))
     odds = np.log(said + 1e-4) - np.log(1 - said + 1e-4)
     evidence = CHANCE_WEIGHT * odds + GAP_WEIGHT * wider + BIAS
-    chance: Floats = 1 / (1 + np.exp(-np.clip(evidence, -50, 50)))
+    chance: Floats = 1 / (1 + np.exp(-np.maximum(np.minimum(evidence, 50), -50)))
     return chance
 
 
@@ -73,7 +75,7 @@ def _gaps(middles: Floats, line: Pixels) -> Floats:
     since = np.zeros(len(columns), int)
     since[letters] = letters
     within = columns - np.maximum.accumulate(since) + 1
-    at_next = np.minimum(empty[letters[1:]], np.diff(letters) + 1)
+    at_next = np.minimum(empty[letters[1:]], letters[1:] - letters[:-1] + 1)
     longest = np.maximum.reduceat(np.minimum(empty, within), letters)[:-1]
     gaps: Floats = np.maximum(longest, at_next).astype(np.float64)
     return gaps
