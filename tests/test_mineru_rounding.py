@@ -38,6 +38,12 @@ def lost(made: rounding.Rounded, weight: Float, inputs: Float) -> float:
     return float(np.linalg.norm(error) / np.linalg.norm(inputs @ weight.T))
 
 
+LEVELS = pytest.mark.parametrize(
+    ("lowest", "highest", "size"), [(-127, 127, 200), (-8, 7, 32), (-8, 7, 128)]
+)
+"""Of a step for whole rows, and for groups of columns."""
+
+
 def gptq(weight: Float, inputs: Float, lowest: int, highest: int, size: int) -> Float:
     """As in the paper: one column after the other, by the inverse of the Hessian."""
     columns = weight.shape[1]
@@ -58,7 +64,7 @@ def gptq(weight: Float, inputs: Float, lowest: int, highest: int, size: int) -> 
 
 
 @pytest.mark.parametrize("tokens", [50, 300])
-@pytest.mark.parametrize(("lowest", "highest", "size"), [(-127, 127, 200), (-8, 7, 32)])
+@LEVELS
 def test_the_result_is_that_of_the_whole_hessian(
     tokens: int, lowest: int, highest: int, size: int
 ) -> None:
@@ -69,7 +75,7 @@ def test_the_result_is_that_of_the_whole_hessian(
     assert np.mean(np.abs(made - expected) < 1e-3) > 0.98
 
 
-@pytest.mark.parametrize(("lowest", "highest", "size"), [(-127, 127, 200), (-8, 7, 32)])
+@LEVELS
 def test_outputs_lose_less_also_for_inputs_that_were_not_seen(
     lowest: int, highest: int, size: int
 ) -> None:
@@ -80,7 +86,7 @@ def test_outputs_lose_less_also_for_inputs_that_were_not_seen(
     assert lost(made, weight, unseen) < 0.8 * lost(nearest, weight, unseen)
 
 
-@pytest.mark.parametrize(("lowest", "highest", "size"), [(-127, 127, 200), (-8, 7, 32)])
+@LEVELS
 def test_without_inputs_each_number_is_rounded_by_itself(
     lowest: int, highest: int, size: int
 ) -> None:

@@ -171,11 +171,13 @@ def to_blocks(weight: Float, bits: int, size: int, inputs: rounding.Seen | None 
 
 
 def blocks(bits: int, size: int, inputs: Inputs | None = None) -> Linear:
-    """From weights in blocks; the activations are rounded to int8 in the same blocks."""
+    """From weights in blocks of `size` inputs, a power of two, or fewer where a layer has not so
+    many; the activations are rounded to int8 in the same blocks."""
 
     def linear(graph: Graph, x: str, name: str, weight: Float, bias: Float | None) -> str:
         seen = None if inputs is None else inputs[_part(name)]
-        made = to_blocks(weight, bits, size, seen)
+        fitting = min(size, 1 << (weight.shape[1].bit_length() - 1))
+        made = to_blocks(weight, bits, fitting, seen)
         given = [
             x,
             graph.weight(f"{name}.blocks", made.packed),
@@ -190,7 +192,7 @@ def blocks(bits: int, size: int, inputs: Inputs | None = None) -> Linear:
             N=weight.shape[0],
             K=weight.shape[1],
             bits=bits,
-            block_size=size,
+            block_size=fitting,
             accuracy_level=INT8_ACTIVATIONS,
         )
 

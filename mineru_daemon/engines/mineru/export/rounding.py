@@ -35,7 +35,7 @@ BLOCK = 256
 TOKENS = 320
 """Of the inputs that are looked at, evenly chosen: what a block costs grows with their square."""
 
-PADDING = 32
+PADDING = 128
 """Columns of zeros are added up to a multiple of it; blocks with a step of their own divide it."""
 
 STRIP = 16
@@ -120,9 +120,11 @@ class Seen:
             part = slice(number * BLOCK, number * BLOCK + seen.shape[1])
             values = weight[part] + seen.T @ made_up
             of_part = steps if whole else steps[part.start // size : part.stop // size]
-            lost = _round(values, factor, levels[part], of_part, (lowest, highest), size)
+            group = None if whole else size
+            lost = _round(values, factor, levels[part], of_part, (lowest, highest), group)
             made_up += solved @ lost
-        return Rounded((levels[:columns] if whole else levels).T, steps.T)
+        groups = 1 if whole else -(-columns // size)
+        return Rounded(levels[: columns if whole else groups * size].T, steps[:groups].T)
 
 
 def seen(inputs: Mapping[str, Float]) -> dict[str, Seen]:
@@ -139,20 +141,27 @@ def _factor(hessian: npt.NDArray[np.floating]) -> Float:
 
 
 def _round(
-    values: Float, factor: Float, levels: Float, steps: Float, bounds: tuple[int, int], size: int
+    values: Float,
+    factor: Float,
+    levels: Float,
+    steps: Float,
+    bounds: tuple[int, int],
+    size: int | None,
 ) -> Float:
     """Round a block [columns, out] into `levels`; what each value lost, [columns, out].
 
-    `steps` [groups, out] are chosen here unless there is one for all columns of the weight.
+    `steps` [groups, out] of `size` columns each are chosen here; without a size there is one for
+    all columns, which is known.
     """
     lost = np.empty_like(values)
     left = values.copy()
     count = len(left)
     for first in range(0, count, STRIP):
         last = min(first + STRIP, count)
-        if size <= PADDING and first % size == 0:
-            steps[first // size] = _steps(left[first : first + size].T, *bounds)
-        step = steps[first // size if len(steps) > 1 else 0]
+        group = 0 if size is None else first // size
+        if size is not None and first % size == 0:
+            steps[group] = _steps(left[first : first + size].T, *bounds)
+        step = steps[group]
         errors = np.empty((last - first, left.shape[1]), np.float32)
         for column in range(first, last):
             level = levels[column]
