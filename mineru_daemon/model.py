@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, get_args
 
 from mineru_daemon import configuration, cpu, download
-from mineru_daemon.engines.mineru import folder
+from mineru_daemon.engines.mineru import drafts, folder
 from mineru_daemon.errors import ModelError
 
 PRECISIONS = get_args(folder.Precision)
@@ -129,7 +129,7 @@ def _pull(options: argparse.Namespace) -> int:
 def _place(options: argparse.Namespace, chosen: Path | None) -> Path:
     """Where the model is to lie; refused before anything is fetched or computed for it."""
     out = Path(os.path.realpath(_folder(options, chosen)))
-    folder.occupied(out, options.force)
+    drafts.occupied(out, options.force)
     return out
 
 
@@ -178,7 +178,7 @@ def _exported(
 
     with (
         checkpoint.opened(path) as source,
-        folder.publishing(out, replace=options.force) as draft,
+        drafts.begun(out, replace=options.force) as draft,
     ):
         with _bar(source.weights_bytes, "Checking") as progress:
             digests = source.weights_sha256(progress)

@@ -240,7 +240,7 @@ class Settings(BaseSettings):
     intra_op_num_threads: Annotated[int, Field(ge=1, le=256)] = _setting(
         4,
         "Threads within an operator; never more than the CPUs that affinity and quota grant. "
-        "Measured on two: two threads take 10 to 16 % more CPU time than one and two thirds "
+        "Measured on two: two threads take 6 to 16 % more CPU time than one and two thirds "
         "to three quarters of its time; more threads than CPUs are slower and dearer.",
         "threads",
     )

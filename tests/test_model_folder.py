@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mineru_daemon import storage
-from mineru_daemon.engines.mineru import folder
+from mineru_daemon.engines.mineru import drafts, folder
 from mineru_daemon.errors import EX_DATAERR, EngineError, ModelError, StorageError
 
 HEAD: dict[str, Any] = {
@@ -43,7 +43,7 @@ def publish(
     meanwhile: Callable[[Path], object] = lambda path: None,
 ) -> folder.ModelFolder:
     """`meanwhile` is called with the folder in which the model is made."""
-    with folder.publishing(out, replace=replace) as draft:
+    with drafts.begun(out, replace=replace) as draft:
         fill(draft.path, mark)
         meanwhile(draft.path)
         return draft.publish(**HEAD)
@@ -99,7 +99,7 @@ def test_the_manifest_is_the_documented_json(model):
 
 
 def test_without_a_graph_for_decoding_the_prompts_graph_decodes(tmp_path):
-    with folder.publishing(tmp_path / "model") as draft:
+    with drafts.begun(tmp_path / "model") as draft:
         fill(draft.path)
         head = HEAD | {"graphs": folder.Graphs(vision="vision.onnx", prefill="prefill.onnx")}
         loaded = draft.publish(**head)
@@ -357,8 +357,8 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_model_folder import HEAD, fill
-from mineru_daemon.engines.mineru import folder
-with folder.publishing(Path({out!r}), replace=True) as draft:
+from mineru_daemon.engines.mineru import drafts, folder
+with drafts.begun(Path({out!r}), replace=True) as draft:
     fill(draft.path, "of another process")
     {then}
 """
