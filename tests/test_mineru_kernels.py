@@ -124,3 +124,35 @@ def test_only_int4_saves_the_memory_of_packed_prompts(
     # How many graphs are tried is up to the CPU.
     graphs = folder.manifest.graphs
     assert set(opened) == {graphs.vision, graphs.prefill, *kernels.candidates(graphs)}
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "expected"),
+    [
+        ("int8", {"avx2"}, "decode.onnx"),
+        ("int8", {"avx2", "avx512f"}, "prefill.onnx"),
+        ("int4", {"avx2", "avx512f"}, "decode_fused.onnx"),
+    ],
+)
+def test_no_more_graphs_are_opened_than_decode(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Any,
+    flags: set[str],
+    expected: str,
+) -> None:
+    random_checkpoint.write(tmp_path / "checkpoint", shapes=SMALL_WITH_TEXT)
+    folder = build_folder(tmp_path / "checkpoint", tmp_path / "model", precision)
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset(flags))
+    opened: list[str] = []
+
+    class Seen(Session):
+        def __init__(self, model: Any, plan: Any, **options: Any) -> None:
+            opened.append(model.name)
+            super().__init__(model, plan, **options)
+
+    monkeypatch.setattr(loading, "Session", Seen)
+    loaded = loading.load(folder, cpu.plan_threads(1))
+    assert loaded.decoder._decode.name == expected
+    assert sorted(opened) == sorted({"vision.onnx", "prefill.onnx", expected})
+    loaded.close()
