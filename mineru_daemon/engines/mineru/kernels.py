@@ -7,7 +7,8 @@ The same 8-bit weights can be multiplied by two kernels of ONNX Runtime: int8 GE
 for each row, and MatMulNBits, in blocks. The latter is made for CPUs with instructions for int8
 dot products (VNNI, AMX); where there are none it was never the faster of both (Zen 3: a batch of
 eight took it 1.5 times as long), and is not even loaded. Where there are, both are measured, as
-memory and granted threads count too.
+memory and granted threads count too; but not with AVX-512, where it was no faster either (Zen 5,
+3 and 5 % slower than the prompts' graph with one and eight sequences) and took a second to load.
 """
 
 from __future__ import annotations
@@ -62,8 +63,9 @@ _log = structlog.get_logger()
 def candidates(graphs: Graphs) -> list[str]:
     """File names of the decoding graphs that are worth a try here; `prefill` may be one."""
     flags = cpu.flags()
-    first = graphs.decode_fused if FUSED & flags else graphs.decode
-    found = [first or graphs.decode or graphs.prefill]
+    if graphs.decode_fused is not None and FUSED & flags:
+        return [graphs.decode_fused]
+    found = [graphs.decode or graphs.prefill]
     if graphs.decode_blocks is not None and INT8_DOT & flags:
         found.append(graphs.decode_blocks)
     return found
