@@ -64,9 +64,13 @@ class Pacer:
             self._keep_budget(SHORTEST_REST)
 
     def _keep_budget(self, shortest: float) -> None:
-        while (rest := self._owed()) > shortest and not self._stopping.is_set():
-            self._rest("cpu_budget", min(rest, STEP_SECONDS))
-            shortest = 0.0
+        if (owed := self._owed()) > shortest:
+            # Looking whether it is over costs CPU time too: that is left for the next rest, or
+            # with a small budget this one might never end.
+            end = time.monotonic() + owed
+            while (rest := min(owed, end - time.monotonic())) > 0 and not self._stopping.is_set():
+                self._rest("cpu_budget", min(rest, STEP_SECONDS))
+                owed = self._owed()
         self._status.set(resting=None)
 
     def _owed(self) -> float:

@@ -65,6 +65,28 @@ def test_within_a_page_a_rest_waits_until_it_is_worth_it(make_settings):
     assert paced.pacer.rested > SHORTEST_REST / 2
 
 
+def test_a_rest_ends_even_if_to_look_at_the_budget_costs_more_than_it_grants(make_settings):
+    paced = Paced(make_settings(cpu_budget=0.02, intra_op_num_threads=1))
+    settings = paced.settings
+
+    class Costly:
+        @property
+        def cpu_budget(self):
+            burn(0.01)
+            return settings.cpu_budget
+
+        def __getattr__(self, name):
+            return getattr(settings, name)
+
+    paced.settings = Costly()
+    burn(0.05)
+    done = threading.Thread(target=paced.pacer.before_page, daemon=True)
+    done.start()
+    done.join(120)
+    assert not done.is_alive()
+    assert paced.pacer.rested > 0
+
+
 @pytest.mark.parametrize("moment", ["before_page", "within_page"])
 def test_a_stop_ends_a_rest_at_once(make_settings, moment):
     paced = Paced(make_settings(cpu_budget=0.0001))
