@@ -19,7 +19,8 @@ import mineru_daemon
 
 pytestmark = needs_systemd
 
-PAGES = 14
+PAGES = 40
+"""Enough for SECONDS at the least quota of these tests, on a CPU that reads one in 0.15 s."""
 LONG = "long.pdf"
 SECONDS = 10
 """How long a share is measured."""
