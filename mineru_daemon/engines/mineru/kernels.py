@@ -34,7 +34,7 @@ INT8_DOT = frozenset({"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"})
 FUSED = frozenset({"avx512f"})
 """Flags of CPUs on which fused attention decodes faster. Zen 5 (int4, two threads): one sequence
 10 %, eight 2 %, sixteen 5 %. With int8 the prompts' graph decodes too then, one sequence of 200
-tokens 14 % and eight 6 % faster, one of 1500 tokens 2 % slower, and a third of a GB is saved."""
+tokens 14 % and eight 6 % faster, one of 1500 tokens 2 % slower, and half a GB is saved."""
 
 SHARE, ZERO = "activation.share", "activation.zero"
 """Names of the constants that say how many levels quantised activations have on each side of zero:
